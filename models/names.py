@@ -1,0 +1,63 @@
+"""What a vassal may be called, and how a hostile name is shown without doing harm."""
+
+from __future__ import annotations
+
+import re
+
+from emperorctl.models.errors import ConfigError, Problem
+
+__all__ = ["MANIFEST_NAME_MAX", "UWSGI_NAME_MAX", "manifest_name", "printable", "uwsgi_name"]
+
+MANIFEST_NAME_MAX = 63
+UWSGI_NAME_MAX = 254
+_DNS_1123 = re.compile(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?\Z")
+
+
+def printable(text: str) -> str:
+    r"""The same text with every control, format or undecodable character as `\xNN` or `\uNNNN`.
+
+    Bytes that are not UTF-8, kept as surrogates by the file system interface, come out as `\xNN`.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    out = []
+    for char in text:
+        code = ord(char)
+        if 0xDC80 <= code <= 0xDCFF:
+            out.append(f"\\x{code - 0xDC00:02x}")
+        elif char.isprintable():
+            out.append(char)
+        else:
+            out.append(f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
+    return "".join(out)
+
+
+def manifest_name(text: str) -> str:
+    """A manifest's name, accepted or refused (ConfigError): a DNS-1123 name of at most 63 characters."""
+    if not text or len(text) > MANIFEST_NAME_MAX or not _DNS_1123.match(text):
+        raise ConfigError(
+            Problem(
+                "InvalidName",
+                f'"{printable(text)}" is not a name: expected 1 to {MANIFEST_NAME_MAX} characters of'
+                " a-z 0-9 . - beginning and ending with a letter or digit",
+                "set metadata.name, or rename the file",
+                field="metadata.name",
+            )
+        )
+    return text
+
+
+def uwsgi_name(text: str) -> str:
+    """A uWSGI file's id, accepted or refused (ConfigError): printable UTF-8, at most 254 bytes, no leading dash."""
+    problem = ""
+    if not text or text in {".", ".."}:
+        problem = "is empty or a directory"
+    elif text.startswith("-"):
+        problem = "begins with a dash and would be read as an option"
+    elif any(not char.isprintable() for char in text):
+        problem = "holds control, format or undecodable characters"
+    elif len(text.encode()) > UWSGI_NAME_MAX:
+        problem = f"is longer than {UWSGI_NAME_MAX} bytes"
+    if problem:
+        raise ConfigError(Problem("InvalidName", f'the name "{printable(text)}" {problem}', "rename the file"))
+    return text

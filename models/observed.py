@@ -1,0 +1,94 @@
+"""What is known of a vassal's process: facts from the kernel and the emperor protocol, recorded by the runtime.
+
+All times are seconds of the monotonic clock. A launch is known by its `number`, which counts up for each
+vassal and is never used twice: a fact of an older launch can't be mistaken for one of the present.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+__all__ = ["NEVER_LAUNCHED", "Exit", "LaunchFailure", "LaunchState", "Observed", "Process", "Signs"]
+
+
+class LaunchState(StrEnum):
+    """How far one launch has come."""
+
+    NONE = "None"
+    LAUNCHING = "Launching"
+    ALIVE = "Alive"
+    EXITED = "Exited"
+    FAILED = "Failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process beyond doubt: `start_time` is in clock ticks since boot (field 22 of /proc/PID/stat), the
+    pidfd is kept by the runtime. `since` is when the launch was confirmed."""
+
+    pid: int
+    start_time: int
+    uid: int
+    gid: int
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a process ended: exactly one of `code` and `signal` is set."""
+
+    at: float
+    code: int | None = None
+    signal: int | None = None
+    core: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchFailure:
+    """A launch that never became the program.
+
+    `step` is what failed (`user`, `chdir`, `execve`, `launcher` …), `errno` 0 where the kernel gave none;
+    `message` and `remedy` are for people. `transient`: nobody's fault, try again soon (ETXTBSY, EAGAIN, a lost zygote).
+    """
+
+    at: float
+    step: str
+    errno: int
+    reason: str
+    message: str
+    remedy: str = ""
+    transient: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Signs:
+    """What the vassal said over the emperor protocol in this launch: when each byte last came, None for never.
+
+    `closed` is when it closed its end. `garbage` counts bytes that mean nothing.
+    `spawns` counts byte 1: one more after each reload the vassal carried out.
+    """
+
+    spawned: float | None = None
+    spawns: int = 0
+    accepting: float | None = None
+    loyal: float | None = None
+    will: float | None = None
+    heartbeat: float | None = None
+    closed: float | None = None
+    garbage: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """The latest launch of a vassal, as far as the runtime knows."""
+
+    number: int = 0
+    state: LaunchState = LaunchState.NONE
+    process: Process | None = None
+    exit: Exit | None = None
+    failure: LaunchFailure | None = None
+    signs: Signs = Signs()
+
+
+NEVER_LAUNCHED = Observed()

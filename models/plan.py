@@ -1,0 +1,174 @@
+"""The plan: what has to be done to one vassal now, as a value, and what to remember until next time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from emperorctl.models.observed import Exit, LaunchFailure, Observed
+from emperorctl.models.status import Condition, Note
+from emperorctl.models.vassal import Desired, Vassal
+
+__all__ = [
+    "Action",
+    "BlacklistEntry",
+    "Forget",
+    "Kill",
+    "Look",
+    "Memory",
+    "Plan",
+    "Spawn",
+    "State",
+    "TellReload",
+    "TellStop",
+    "Throttle",
+]
+
+
+class State(StrEnum):
+    """Where the one process of a vassal stands, as the plan last left it."""
+
+    ABSENT = "Absent"
+    STARTING = "Starting"
+    RUNNING = "Running"
+    STOPPING = "Stopping"
+    KILLING = "Killing"
+
+
+@dataclass(frozen=True, slots=True)
+class Spawn:
+    """Start launch `number` of this vassal."""
+
+    vassal: Vassal
+    number: int
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class TellReload:
+    """Make the running process reload, by its vassal's reload method (never `restart`: that is a stop)."""
+
+    vassal: Vassal
+    number: int
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class TellStop:
+    """Ask the running process to stop, by its vassal's stop method."""
+
+    vassal: Vassal
+    number: int
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """SIGKILL for the process and everything it started."""
+
+    number: int
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Nothing is wanted under this name and nothing runs: drop every trace of it."""
+
+    reason: str
+    message: str
+
+
+Action = Spawn | TellReload | TellStop | Kill | Forget
+
+
+@dataclass(frozen=True, slots=True)
+class BlacklistEntry:
+    """The budget of one misbehaving vassal. Times are monotonic seconds, `throttle` is seconds."""
+
+    attempts: int
+    first_attempt: float
+    last_attempt: float
+    throttle: float
+    next_try: float
+
+
+@dataclass(frozen=True, slots=True)
+class Throttle:
+    """The budget on spawns of the whole Emperor (the uWSGI manual's throttle, with a burst before it bites).
+
+    `delta` is the current wait in seconds; `window` when the second now counted began, `spawned` how many
+    spawns it has seen; `open_at` the earliest time of the next spawn. Times may lie ahead: every waiting spawn
+    has its own set aside.
+    """
+
+    delta: float = 0.0
+    window: float = float("-inf")
+    spawned: int = 0
+    open_at: float = float("-inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """All that the plan remembers of one vassal between two looks; serialisable.
+
+    `number` is the latest launch's; `vassal`, `generation` and `orders` are what the process was launched
+    or last reloaded with. `since` is when `state` was entered; `deadline` when it becomes overdue.
+    `respawns` counts starts after the first. `loyal` is the evidence of loyalty (a CamelCase word) or empty.
+    `throttled_until` is the time that the throttle has set aside for the next spawn. `ordered`: why the next spawn is
+    part of a reload or of a person's order and not throttled (a CamelCase word). `abandoned`: exit code 26, not started again
+    until a pardon. `overdue`: it survived SIGKILL so long that this has been reported.
+    """
+
+    state: State = State.ABSENT
+    number: int = 0
+    vassal: Vassal | None = None
+    generation: int = 0
+    orders: int = 0
+    pardons: int = 0
+    since: float = 0.0
+    deadline: float | None = None
+    respawns: int = 0
+    respawned_at: float | None = None
+    reloaded_at: float | None = None
+    reload_spawns: int = 0
+    loyal: str = ""
+    loyal_at: float | None = None
+    last_exit: Exit | None = None
+    last_failure: LaunchFailure | None = None
+    blacklist: BlacklistEntry | None = None
+    throttled_until: float | None = None
+    ordered: str = ""
+    abandoned: bool = False
+    overdue: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """All that one plan is made from. `desired` None: nothing is wanted under this name. `now` is monotonic seconds.
+
+    `mercy` is set once the Emperor is ending: every vassal has to go, and whatever is left then is killed.
+    """
+
+    desired: Desired | None
+    observed: Observed
+    memory: Memory
+    throttle: Throttle
+    now: float
+    mercy: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The outcome of one look. `requeue_after` is in seconds, None when only an event can change anything."""
+
+    actions: tuple[Action, ...]
+    memory: Memory
+    throttle: Throttle
+    conditions: tuple[Condition, ...]
+    phase: str
+    notes: tuple[Note, ...] = ()
+    requeue_after: float | None = None

@@ -1,0 +1,159 @@
+"""What a vassal is, whichever file it was written in: the resolved, immutable desired state of one application.
+
+Made by the parsers (`manifest`, `uwsgi`), compared and carried about by everything else. Not in here:
+what a vassal is doing (`observed`), what people see of it (`status`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any
+
+from emperorctl.models.errors import Problem
+
+__all__ = [
+    "EMPTY",
+    "Desired",
+    "Kind",
+    "Launch",
+    "Logs",
+    "Reload",
+    "ReloadMethod",
+    "Rlimit",
+    "Stop",
+    "StopMethod",
+    "Vassal",
+]
+
+EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+class Kind(StrEnum):
+    """Which kind of file a vassal comes from."""
+
+    UWSGI = "uwsgi"
+    NATIVE = "native"
+
+
+class ReloadMethod(StrEnum):
+    """How a running vassal is made to reload."""
+
+    SIGNAL = "signal"
+    RESTART = "restart"
+    PROTOCOL = "protocol"
+
+
+class StopMethod(StrEnum):
+    """How a running vassal is asked to stop."""
+
+    SIGNAL = "signal"
+    PROTOCOL = "protocol"
+
+
+@dataclass(frozen=True, slots=True)
+class Rlimit:
+    """One resource limit: `name` as in `RLIMIT_NOFILE` without its prefix, lower case; None is unlimited."""
+
+    name: str
+    soft: int | None
+    hard: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Everything that can only change by starting a new process.
+
+    `command` is never empty. `env` is what the file asks for, on top of the base environment:
+    the Emperor's own where `inherit_env`, otherwise a short list. `user` and `group` are names or decimal
+    ids, None for the Emperor's own. `protocol`: the process gets `UWSGI_EMPEROR_FD`.
+    `capture`: stdout and stderr go to the vassal's log file instead of the Emperor's stderr.
+    """
+
+    command: tuple[str, ...]
+    env: tuple[tuple[str, str], ...] = ()
+    inherit_env: bool = False
+    working_dir: str | None = None
+    user: str | None = None
+    group: str | None = None
+    umask: int | None = None
+    nice: int | None = None
+    rlimits: tuple[Rlimit, ...] = ()
+    protocol: bool = False
+    capture: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """How to reload; `signal` is a signal number, used by `ReloadMethod.SIGNAL` alone."""
+
+    method: ReloadMethod = ReloadMethod.RESTART
+    signal: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """How to stop; `grace` is in seconds, after which everything of the vassal gets SIGKILL."""
+
+    method: StopMethod = StopMethod.SIGNAL
+    signal: int = 15
+    grace: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Logs:
+    """How captured output is kept: `max_size` in bytes per file, `max_files` older ones beside it."""
+
+    max_size: int = 10 * 1024 * 1024
+    max_files: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Vassal:
+    """One application as its file describes it.
+
+    `file` is the path as the source gave it (shown to people); `line` the first line of its part of the file.
+    `content` is a digest of whatever the running program reads again on a reload (a uWSGI config's text;
+    empty for a native manifest): a difference there, and none in `launch`, asks for a reload.
+    `loyal_after` is in seconds. `spec` is the effective description for people, JSON-ready.
+    """
+
+    name: str
+    kind: Kind
+    source: str
+    file: str
+    launch: Launch
+    reload: Reload = Reload()
+    stop: Stop = Stop()
+    logs: Logs = Logs()
+    loyal_after: float = 10.0
+    content: str = ""
+    line: int | None = field(default=None, compare=False)
+    labels: Mapping[str, str] = field(default_factory=lambda: EMPTY)
+    annotations: Mapping[str, str] = field(default_factory=lambda: EMPTY)
+    spec: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """What the store wants of one name: the last good vassal, and what was ordered since.
+
+    `generation` counts the contents accepted (0: none yet). `orders` counts orders to reload (touches,
+    `reload NAME`); `pardons` counts everything that overrules the budgets (those, edits, `blacklist clear`).
+    `problem` is why the newest content is not accepted; `conflict` names another claimant of this name.
+    `warm`: it came with the first snapshot of its source, whose spawns the throttle does not count.
+    """
+
+    name: str
+    source: str
+    file: str
+    vassal: Vassal | None = None
+    generation: int = 0
+    orders: int = 0
+    pardons: int = 0
+    suspended: bool = False
+    warm: bool = False
+    problem: Problem | None = None
+    conflict: Problem | None = None
