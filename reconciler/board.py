@@ -1,0 +1,109 @@
+"""The board: every vassal as the JSON object that clients see, with versions for lists and watches.
+
+Written by the controller's notifications alone, read by the API. An object is encoded when somebody asks for it, and
+once for each change; a change costs nothing but a number until then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+__all__ = ["Board"]
+
+HISTORY = 20_000
+"""Changes kept for watches; a watcher that is further behind lists again."""
+
+
+class Board:
+    """`render` makes the object of a name, without its resourceVersion."""
+
+    def __init__(self, render: Callable[[str], Mapping[str, Any]]) -> None:
+        self.version = 1
+        self._render = render
+        self._versions: dict[str, int] = {}
+        self._encoded: dict[str, bytes] = {}
+        self._history: deque[tuple[int, str, str, bytes]] = deque(maxlen=HISTORY)
+        self._forgotten_up_to = 0
+        self._news: asyncio.Event | None = None
+
+    def change(self, name: str) -> None:
+        """The object of `name` is new or has changed."""
+        kind = "MODIFIED" if name in self._versions else "ADDED"
+        self._encoded.pop(name, None)
+        self._versions[name] = self.version + 1
+        self._record(kind, name, b"")
+
+    def remove(self, name: str) -> None:
+        """The object of `name` is about to go; it can still be rendered now."""
+        if name not in self._versions:
+            return
+        last = self.get(name) or b"{}"
+        del self._versions[name]
+        self._encoded.pop(name, None)
+        self._record("DELETED", name, last)
+
+    def get(self, name: str) -> bytes | None:
+        """The encoded object, None where there is none."""
+        version = self._versions.get(name)
+        if version is None:
+            return None
+        encoded = self._encoded.get(name)
+        if encoded is None:
+            encoded = self._encoded[name] = _encode(self._render(name), version)
+        return encoded
+
+    def snapshot(self) -> tuple[int, list[bytes]]:
+        """The version, and all encoded objects in the order of their names."""
+        return self.version, [encoded for name in sorted(self._versions) if (encoded := self.get(name)) is not None]
+
+    def since(self, version: int) -> list[tuple[int, str, bytes]] | None:
+        """What came after `version`: (version, ADDED|MODIFIED|DELETED, object as it is now), oldest first.
+
+        Several changes of one object come as one. None: `version` is older than what is kept.
+        """
+        if version >= self.version:
+            return []
+        if version < self._forgotten_up_to:
+            return None
+        history = self._history
+        start = bisect_right(history, version, key=lambda item: item[0])
+        seen: dict[str, tuple[int, str, bytes]] = {}
+        for index in range(start, len(history)):
+            number, kind, name, last = history[index]
+            before = seen.pop(name, None)
+            if before is not None and before[1] == "ADDED" and kind == "MODIFIED":
+                kind = "ADDED"
+            seen[name] = (number, kind, last)
+        changes = []
+        for name, (number, kind, last) in seen.items():
+            body = last if kind == "DELETED" else self.get(name)
+            if body is not None:
+                changes.append((number, kind, body))
+        return changes
+
+    async def changed(self, version: int) -> None:
+        """Return once there is something after `version`."""
+        while self.version <= version:
+            if self._news is None:
+                self._news = asyncio.Event()
+            await self._news.wait()
+
+    def _record(self, kind: str, name: str, last: bytes) -> None:
+        self.version += 1
+        if len(self._history) == HISTORY:
+            self._forgotten_up_to = self._history[0][0]
+        self._history.append((self.version, kind, name, last))
+        if self._news is not None:
+            self._news.set()
+            self._news = None
+
+
+def _encode(rendered: Mapping[str, Any], version: int) -> bytes:
+    metadata = {**rendered.get("metadata", {}), "resourceVersion": str(version)}
+    whole = {**rendered, "metadata": metadata}
+    return json.dumps(whole, separators=(",", ":"), ensure_ascii=False).encode(errors="backslashreplace")

@@ -1,0 +1,146 @@
+"""What to tell people of a vassal: its conditions and the one word for tables, derived from the plan's facts. Pure.
+
+Called by `plan` alone. Messages of a vassal that is not running say why, and what to do. Times in messages
+would make a condition new every second: they are in the status instead.
+"""
+
+from __future__ import annotations
+
+from emperorctl.models.observed import LaunchState
+from emperorctl.models.plan import Look, Memory, State
+from emperorctl.models.signals import signal_name
+from emperorctl.models.status import Condition, ConditionType, Phase, Truth
+from emperorctl.models.vassal import Desired
+from emperorctl.reconciler.lifecycle import Direction
+
+__all__ = ["judge"]
+
+_ACCEPTED = Condition(ConditionType.ACCEPTED, Truth.TRUE, "Valid")
+_SETTLED = Condition(ConditionType.PROGRESSING, Truth.FALSE, "Settled")
+_NOT_RUNNING = Condition(ConditionType.LOYAL, Truth.FALSE, "NotRunning")
+_UNPROVEN = Condition(ConditionType.LOYAL, Truth.FALSE, "NotProven", "it has not yet served, nor lived long enough")
+_LOYAL = {word: Condition(ConditionType.LOYAL, Truth.TRUE, word) for word in ("FirstRequest", "Ready", "Survived")}
+_ACCEPTING = Condition(ConditionType.READY, Truth.TRUE, "Accepting")
+_STARTED = Condition(ConditionType.READY, Truth.TRUE, "Started")
+_SILENT = Condition(
+    ConditionType.READY, Truth.UNKNOWN, "Silent", "running, but it has not said that it accepts requests"
+)
+
+
+def judge(look: Look, memory: Memory, direction: Direction) -> tuple[tuple[Condition, ...], str]:
+    """All conditions of one vassal, and its phase."""
+    desired = look.desired
+    running = memory.state is State.RUNNING
+    ready, phase = _running(look, memory) if running else _waiting(desired, memory)
+    conditions = [
+        _accepted(desired),
+        ready,
+        (_LOYAL[memory.loyal] if memory.loyal else _UNPROVEN) if running else _NOT_RUNNING,
+        _progress(look, memory, direction),
+    ]
+    if desired is not None and desired.conflict is not None:
+        conflict = desired.conflict
+        conditions.append(Condition(ConditionType.CONFLICT, Truth.TRUE, conflict.reason, conflict.sentence()))
+    return tuple(conditions), phase
+
+
+def _accepted(desired: Desired | None) -> Condition:
+    if desired is None or desired.problem is None:
+        return _ACCEPTED
+    text = desired.problem.sentence()
+    if desired.vassal is not None:
+        text += f"; generation {desired.generation}, the last good one, stays"
+    return Condition(ConditionType.ACCEPTED, Truth.FALSE, desired.problem.reason, text)
+
+
+def _running(look: Look, memory: Memory) -> tuple[Condition, str]:
+    phase = Phase.RELOADING if _reloading(look, memory) else Phase.RUNNING
+    vassal = memory.vassal
+    if vassal is None or not vassal.launch.protocol or memory.loyal:
+        return _STARTED if look.observed.signs.accepting is None else _ACCEPTING, phase
+    return _ACCEPTING if look.observed.signs.accepting is not None else _SILENT, phase
+
+
+def _reloading(look: Look, memory: Memory) -> bool:
+    """True while a vassal that speaks the protocol has been told to reload and has not spawned again."""
+    signs = look.observed.signs
+    return (
+        memory.reloaded_at is not None
+        and signs.spawned is not None
+        and signs.spawned < memory.reloaded_at
+        and signs.spawns <= memory.reload_spawns
+    )
+
+
+def _not_ready(reason: str, message: str) -> Condition:
+    return Condition(ConditionType.READY, Truth.FALSE, reason, message)
+
+
+def _waiting(desired: Desired | None, memory: Memory) -> tuple[Condition, str]:
+    match memory.state:
+        case State.STARTING:
+            return _not_ready("Starting", "being launched"), Phase.STARTING
+        case State.STOPPING:
+            return _not_ready("Stopping", "told to stop, within its grace period"), Phase.TERMINATING
+        case State.KILLING:
+            text = "killed, but the kernel has not let it go yet" if memory.overdue else "being killed"
+            return _not_ready("Unkillable" if memory.overdue else "Killing", text), Phase.TERMINATING
+        case State.ABSENT | State.RUNNING:
+            pass
+    if desired is None:
+        return _not_ready("Removed", "nothing asks for it any more"), Phase.TERMINATING
+    if desired.suspended:
+        return _not_ready(
+            "Suspended", f"stopped by order; start it with: emperorctl start {desired.name}"
+        ), Phase.SUSPENDED
+    if desired.vassal is None:
+        problem = desired.problem
+        return _not_ready("Invalid", problem.sentence() if problem else "nothing accepted yet"), Phase.INVALID
+    return _unlucky(desired.name, memory)
+
+
+def _unlucky(name: str, memory: Memory) -> tuple[Condition, str]:
+    """It should run and does not: a budget holds it, or it gave up."""
+    cause, word = _cause(memory)
+    retry = f"; retry now with: emperorctl blacklist clear {name}"
+    if memory.abandoned:
+        return _not_ready("DoNotRespawn", f"{cause}; edit or touch its file to try again"), word or Phase.ERROR
+    if memory.blacklist is not None:
+        return _not_ready("Blacklisted", cause + retry), Phase.BLACKLISTED
+    if memory.throttled_until is not None:
+        return _not_ready("Throttled", "waiting for its turn: many vassals were started at once"), Phase.THROTTLED
+    return _not_ready("Pending", cause or "not started yet"), word or Phase.PENDING
+
+
+def _cause(memory: Memory) -> tuple[str, str]:
+    """Why the last process is gone, as a sentence and as a word for the table."""
+    failure, end = memory.last_failure, memory.last_exit
+    if failure is not None:
+        text = f"could not be launched: {failure.message}"
+        return text + (f" ({failure.remedy})" if failure.remedy else ""), Phase.ERROR
+    if end is None:
+        return "", ""
+    if end.signal is not None:
+        return f"killed by {signal_name(end.signal)}", f"Signal:{end.signal}"
+    return f"exited with code {end.code}", Phase.COMPLETED if end.code == 0 else f"ExitCode:{end.code}"
+
+
+def _progress(look: Look, memory: Memory, direction: Direction) -> Condition:
+    def moving(reason: str) -> Condition:
+        return Condition(ConditionType.PROGRESSING, Truth.TRUE, reason)
+
+    match memory.state:
+        case State.STARTING:
+            return moving("Starting")
+        case State.STOPPING | State.KILLING:
+            return moving("Stopping")
+        case State.RUNNING:
+            if _reloading(look, memory):
+                return moving("Reloading")
+            if direction in {Direction.RELOAD, Direction.REPLACE} and look.observed.state is LaunchState.ALIVE:
+                behind = look.desired is not None and look.desired.generation != memory.generation
+                return moving("Waiting") if behind else _SETTLED
+            return _SETTLED
+        case State.ABSENT:
+            held = memory.blacklist is not None or memory.throttled_until is not None
+            return moving("Waiting") if held else _SETTLED

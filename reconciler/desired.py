@@ -1,0 +1,233 @@
+"""The desired store: what all sources together want, name by name.
+
+Fed by the monitors' reports (through the composition root) and by people's orders (through the API); read by the
+controller. It draws the conclusions that a single file can't: which claimant of a name counts, what is new, what
+was only touched, what is gone. It starts and stops nothing: it wakes names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from emperorctl.models.errors import Problem
+from emperorctl.models.source import Claim, FileReport, Report, Trouble
+from emperorctl.models.status import Note, NoteType
+from emperorctl.models.vassal import Desired
+
+__all__ = ["DesiredStore"]
+
+_FileKey = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """The last word of one file: its claims by name (the last good ones where `problem` is set)."""
+
+    claims: dict[str, Claim]
+    digest: str
+    touch: tuple[int, int]
+    problem: Problem | None
+
+
+class DesiredStore:
+    """Desired state by name.
+
+    `wake` is called with each name that may have changed, `note` with what people should know.
+    """
+
+    def __init__(
+        self, wake: Callable[[str], None], note: Callable[[str, Note], None], suspended: Iterable[str] = ()
+    ) -> None:
+        self._wake = wake
+        self._note = note
+        self._files: dict[_FileKey, _File] = {}
+        self._by_source: dict[str, set[str]] = {}
+        self._holders: dict[str, list[_FileKey]] = {}
+        self._desired: dict[str, Desired] = {}
+        self._listed: set[str] = set()
+        self._suspended = set(suspended)
+        self._troubles: dict[str, Problem] = {}
+
+    def get(self, name: str) -> Desired | None:
+        """What is wanted under `name`."""
+        return self._desired.get(name)
+
+    def names(self) -> list[str]:
+        """Every name that some file claims."""
+        return list(self._desired)
+
+    @property
+    def suspended(self) -> frozenset[str]:
+        """Names that a person has stopped, whether a file claims them now or not."""
+        return frozenset(self._suspended)
+
+    @property
+    def troubles(self) -> dict[str, Problem]:
+        """Sources that can't be read now, and why."""
+        return dict(self._troubles)
+
+    def apply(self, report: Report) -> None:
+        """Take in what a monitor says."""
+        if isinstance(report, Trouble):
+            self._take_trouble(report)
+            return
+        for file in report.files:
+            self._take_file(report.source, file)
+        if report.present is not None:
+            for path in self._by_source.get(report.source, set()) - report.present:
+                self._take_file(report.source, FileReport(path))
+            self._listed.add(report.source)
+
+    def order_reload(self, name: str) -> None:
+        """A person wants `name` to reload, whatever the budgets say."""
+        desired = self._desired[name]
+        self._put(name, replace(desired, orders=desired.orders + 1, pardons=desired.pardons + 1))
+
+    def pardon(self, name: str) -> None:
+        """A person clears the budgets of `name`."""
+        desired = self._desired[name]
+        self._put(name, replace(desired, pardons=desired.pardons + 1))
+
+    def suspend(self, name: str, suspended: bool) -> None:
+        """Hold `name` down, or let it run again."""
+        (self._suspended.add if suspended else self._suspended.discard)(name)
+        desired = self._desired.get(name)
+        if desired is not None and desired.suspended is not suspended:
+            self._put(name, replace(desired, suspended=suspended, pardons=desired.pardons + 1))
+
+    def _put(self, name: str, desired: Desired | None) -> None:
+        if desired is None:
+            self._desired.pop(name, None)
+        elif desired == self._desired.get(name):
+            return
+        else:
+            self._desired[name] = desired
+        self._wake(name)
+
+    def _take_trouble(self, trouble: Trouble) -> None:
+        known = self._troubles.get(trouble.source)
+        if trouble.problem is None:
+            if self._troubles.pop(trouble.source, None) is not None:
+                self._note(
+                    trouble.source, Note(NoteType.NORMAL, "SourceAvailable", f"{trouble.source} can be read again")
+                )
+        elif known != trouble.problem:
+            self._troubles[trouble.source] = trouble.problem
+            text = f"{trouble.problem.sentence()}; its vassals stay as they are"
+            self._note(trouble.source, Note(NoteType.WARNING, trouble.problem.reason, text))
+
+    def _take_file(self, source: str, report: FileReport) -> None:
+        key = (source, report.file)
+        before = self._files.get(key)
+        if report.problem is not None:
+            self._take_problem(key, report, before)
+            return
+        claims = {claim.name: claim for claim in report.claims}
+        for name in before.claims if before else ():
+            if name not in claims:
+                self._release(name, key)
+        if not claims:
+            self._files.pop(key, None)
+            self._by_source.get(source, set()).discard(report.file)
+            return
+        self._remember(key, _File(claims, report.digest, report.touch, None))
+        edited = before is None or before.digest != report.digest or before.problem is not None
+        touched = before is not None and not edited and before.touch != report.touch
+        for name, claim in claims.items():
+            holders = self._holders.setdefault(name, [])
+            if key not in holders:
+                holders.append(key)
+                if len(holders) > 1:
+                    self._dispute(name)
+            if holders[0] == key:
+                self._settle(name, claim, edited=edited and before is not None, touched=touched)
+
+    def _take_problem(self, key: _FileKey, report: FileReport, before: _File | None) -> None:
+        problem = report.problem
+        assert problem is not None
+        claims = before.claims if before else {report.fallback_name: Claim(report.fallback_name, problem=problem)}
+        self._remember(key, _File(claims, report.digest, report.touch, problem))
+        for name in claims:
+            holders = self._holders.setdefault(name, [])
+            if key not in holders:
+                holders.append(key)
+                if len(holders) > 1:
+                    self._dispute(name)
+            if holders[0] == key:
+                self._settle(name, Claim(name, problem=problem), edited=False, touched=False)
+
+    def _remember(self, key: _FileKey, file: _File) -> None:
+        self._files[key] = file
+        self._by_source.setdefault(key[0], set()).add(key[1])
+
+    def _settle(self, name: str, claim: Claim, *, edited: bool, touched: bool) -> None:
+        """Let the claim of the name's holder count."""
+        source, file = self._holders[name][0]
+        known = self._desired.get(name)
+        desired = known or Desired(
+            name,
+            source,
+            file,
+            suspended=name in self._suspended,
+            warm=source not in self._listed,
+            conflict=self._conflict(name),
+        )
+        desired = replace(desired, source=source, file=file)
+        if claim.problem is not None:
+            problem = claim.problem.at(file)
+            if problem != desired.problem:
+                self._note(name, Note(NoteType.WARNING, problem.reason, problem.sentence()))
+            self._put(name, replace(desired, problem=problem))
+            return
+        changed = claim.vassal != desired.vassal
+        if changed:
+            desired = replace(desired, generation=desired.generation + 1)
+        if known is not None and (edited or changed or touched):
+            desired = replace(desired, pardons=desired.pardons + 1)
+        if touched and not changed:
+            desired = replace(desired, orders=desired.orders + 1)
+        self._put(name, replace(desired, vassal=claim.vassal, problem=None))
+
+    def _release(self, name: str, key: _FileKey) -> None:
+        """A file no longer claims this name."""
+        holders = self._holders.get(name, [])
+        if key not in holders:
+            return
+        held = holders[0] == key
+        holders.remove(key)
+        if not holders:
+            del self._holders[name]
+            self._put(name, None)
+            return
+        self._dispute(name)
+        if held:
+            claim = self._files[holders[0]].claims.get(name)
+            problem = self._files[holders[0]].problem
+            if problem is not None:
+                claim = Claim(name, problem=problem)
+            if claim is not None:
+                self._settle(name, claim, edited=False, touched=False)
+
+    def _dispute(self, name: str) -> None:
+        """Bring the conflict condition of a name up to date, and say it when there is a new claimant."""
+        desired = self._desired.get(name)
+        if desired is None:
+            return
+        conflict = self._conflict(name)
+        if conflict != desired.conflict:
+            if conflict is not None:
+                self._note(name, Note(NoteType.WARNING, "Conflict", conflict.sentence()))
+            self._put(name, replace(desired, conflict=conflict))
+
+    def _conflict(self, name: str) -> Problem | None:
+        holders = self._holders.get(name, [])
+        if len(holders) < 2:
+            return None
+        others = ", ".join(file for _, file in holders[1:4])
+        return Problem(
+            "Conflict",
+            f'the name "{name}" is also claimed by {others}; the first to come keeps it',
+            "rename one of them",
+            file=holders[0][1],
+        )

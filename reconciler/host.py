@@ -1,0 +1,42 @@
+"""What the reconciler needs of the machine, as one protocol.
+
+Real: `reconciler.runtime.host.LocalHost`. Fake: `tests.fakes.host.FakeHost`. Every call returns at once and
+none of them waits for its effect; what comes of it is recorded as a fact, and the name is woken.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from emperorctl.models.observed import Observed
+from emperorctl.models.vassal import Vassal
+
+__all__ = ["Host"]
+
+
+class Host(Protocol):
+    """The processes of all vassals on this machine."""
+
+    def observe(self, name: str) -> Observed:
+        """The latest launch of `name`; `NEVER_LAUNCHED` where there was none."""
+        ...
+
+    def launch(self, vassal: Vassal, number: int, generation: int) -> None:
+        """Order launch `number`. From now on `observe` says Launching, later Alive or Failed."""
+        ...
+
+    def signal(self, name: str, number: int, signum: int) -> None:
+        """Send a signal to the main process of that launch (SIGCONT follows a signal that ends), if it still lives."""
+        ...
+
+    def tell(self, name: str, number: int, byte: int) -> bool:
+        """Send one byte of the emperor protocol; False when the vassal has closed its end or reads nothing."""
+        ...
+
+    def end(self, name: str, number: int) -> None:
+        """SIGKILL for the main process of that launch and everything it started."""
+        ...
+
+    def forget(self, name: str) -> None:
+        """Drop what is known of a name whose process is gone; its logs stay."""
+        ...

@@ -1,0 +1,349 @@
+"""The plan: from what is desired and what is observed to what has to be done now. Pure.
+
+Called by the controller for one vassal at a time, with the time as an argument; it never waits: whatever has to
+wait is a `requeue_after`. It acts on nothing and looks nothing up: `plan` of the same look is the same plan.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from emperorctl.models.observed import Exit, LaunchFailure
+from emperorctl.models.plan import Action, Forget, Kill, Look, Memory, Plan, Spawn, State, TellReload, TellStop
+from emperorctl.models.protocol import EXIT_DO_NOT_RESPAWN
+from emperorctl.models.signals import signal_name
+from emperorctl.models.status import Note, NoteType
+from emperorctl.models.vassal import ReloadMethod, StopMethod, Vassal
+from emperorctl.reconciler.blacklist import BlacklistRule, after_death
+from emperorctl.reconciler.conditions import judge
+from emperorctl.reconciler.lifecycle import FOLD, STEP, Change, Direction, Step
+from emperorctl.reconciler.throttle import ThrottleRule, reserve
+
+__all__ = ["Rules", "plan"]
+
+UNKILLABLE_AFTER = 5.0
+"""Seconds after SIGKILL until a process that is still there is reported (it sleeps in the kernel)."""
+SETTLE = 1.0
+"""Seconds that a process gets to install its handlers before a reload signal that would otherwise end it."""
+TRANSIENT_RETRY = 0.5
+"""Seconds until a launch that failed through nobody's fault is tried again."""
+_EARLY = 0.0005
+"""Timers may fire this many seconds before their time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The budgets' settings, the same for every vassal."""
+
+    throttle: ThrottleRule = ThrottleRule()
+    blacklist: BlacklistRule = BlacklistRule()
+
+
+def plan(look: Look, rules: Rules) -> Plan:
+    """What has to be done to one vassal now."""
+    draft = _Draft(look, rules)
+    draft.pardon()
+    draft.fold()
+    direction = _direction(look, draft.memory)
+    draft.step(direction)
+    conditions, phase = judge(look, draft.memory, direction)
+    return Plan(
+        actions=tuple(draft.actions),
+        memory=draft.memory,
+        throttle=draft.throttle,
+        conditions=conditions,
+        phase=phase,
+        notes=tuple(draft.notes),
+        requeue_after=None if draft.wake is None else max(0.0, draft.wake - look.now),
+    )
+
+
+def _direction(look: Look, memory: Memory) -> Direction:
+    desired = look.desired
+    if desired is None or look.mercy is not None:
+        return Direction.REMOVE
+    if desired.suspended or desired.vassal is None:
+        return Direction.REST
+    if memory.vassal is None:
+        return Direction.KEEP
+    if desired.vassal.launch != memory.vassal.launch:
+        return Direction.REPLACE
+    if desired.vassal.content != memory.vassal.content or desired.orders != memory.orders:
+        return Direction.RELOAD
+    return Direction.KEEP
+
+
+def describe_exit(end: Exit) -> str:
+    """How a process ended, in a few words."""
+    if end.signal is not None:
+        return f"killed by {signal_name(end.signal)}" + (" (core dumped)" if end.core else "")
+    return f"exited with code {end.code}"
+
+
+class _Draft:
+    """One plan in the making; the methods are the plan's sections, in their order."""
+
+    __slots__ = ("actions", "look", "memory", "notes", "rules", "throttle", "wake")
+
+    def __init__(self, look: Look, rules: Rules) -> None:
+        self.look = look
+        self.rules = rules
+        self.memory = look.memory
+        self.throttle = look.throttle
+        self.actions: list[Action] = []
+        self.notes: list[Note] = []
+        self.wake: float | None = None
+
+    def wake_at(self, time: float) -> None:
+        """Look again at `time` at the latest."""
+        if self.wake is None or time < self.wake:
+            self.wake = time
+
+    def pardon(self) -> None:
+        """A person's word overrules the budgets."""
+        desired, memory = self.look.desired, self.memory
+        if desired is None or desired.pardons == memory.pardons:
+            return
+        held = memory.blacklist is not None or memory.abandoned or memory.throttled_until is not None
+        self.memory = replace(
+            memory,
+            pardons=desired.pardons,
+            blacklist=None,
+            throttled_until=None,
+            abandoned=False,
+            ordered="Ordered" if memory.number and memory.state is State.ABSENT else memory.ordered,
+        )
+        if held:
+            self.notes.append(Note(NoteType.NORMAL, "Pardoned", "edited, touched or cleared: tried again at once"))
+
+    def fold(self) -> None:
+        """Let the facts of the latest launch change the remembered state."""
+        look, memory = self.look, self.memory
+        observed = look.observed
+        match FOLD[memory.state, observed.state]:
+            case Change.STAY:
+                pass
+            case Change.CONFIRM:
+                self._enter(State.RUNNING)
+                self.memory = replace(self.memory, last_failure=None)
+                if observed.process is not None:
+                    self.notes.append(
+                        Note(NoteType.NORMAL, "Started", f"pid {observed.process.pid}, launch {observed.number}")
+                    )
+            case Change.FAIL:
+                self._failed(observed.failure)
+            case Change.DIE:
+                self._died(observed.exit)
+            case Change.END:
+                if observed.exit is not None:
+                    self.notes.append(Note(NoteType.NORMAL, "Stopped", describe_exit(observed.exit)))
+                self._enter(State.ABSENT)
+                self.memory = replace(self.memory, last_exit=observed.exit, loyal="", loyal_at=None, overdue=False)
+            case Change.ORPHAN:
+                self.memory = replace(memory, number=max(memory.number, observed.number))
+                self._kill("Orphaned", "killing: a process that nobody ordered")
+        if self.memory.state is State.RUNNING:
+            self._prove_loyalty()
+
+    def step(self, direction: Direction) -> None:
+        """Do what the state and the direction call for."""
+        match STEP[self.memory.state, direction]:
+            case Step.START:
+                self._start()
+            case Step.WATCH:
+                self._adopt_description()
+            case Step.RELOAD:
+                self._reload()
+            case Step.STOP:
+                self._stop(direction)
+            case Step.AWAIT_LAUNCH:
+                pass
+            case Step.AWAIT_STOP:
+                self._escalate()
+            case Step.AWAIT_DEATH:
+                self._report_unkillable()
+            case Step.REST:
+                self.memory = replace(self.memory, blacklist=None, throttled_until=None, ordered="")
+            case Step.FORGET:
+                self.actions.append(Forget("Removed", "nothing asks for it any more"))
+
+    def _enter(self, state: State, deadline: float | None = None) -> None:
+        self.memory = replace(self.memory, state=state, since=self.look.now, deadline=deadline)
+
+    def _prove_loyalty(self) -> None:
+        memory, process = self.memory, self.look.observed.process
+        if memory.loyal or process is None or memory.vassal is None:
+            return
+        if self.look.observed.signs.loyal is not None:
+            evidence = "FirstRequest"
+        elif self.look.now >= process.since + memory.vassal.loyal_after - _EARLY:
+            evidence = "Survived"
+        else:
+            self.wake_at(process.since + memory.vassal.loyal_after)
+            return
+        self.memory = replace(memory, loyal=evidence, loyal_at=self.look.now, blacklist=None)
+        if memory.blacklist is not None:
+            self.notes.append(Note(NoteType.NORMAL, "Loyal", f"{evidence}: off the blacklist"))
+
+    def _died(self, end: Exit | None) -> None:
+        memory, process = self.memory, self.look.observed.process
+        loyal = bool(memory.loyal) or self.look.observed.signs.loyal is not None
+        if not loyal and end is not None and process is not None and memory.vassal is not None:
+            loyal = end.at - process.since >= memory.vassal.loyal_after
+        text = describe_exit(end) if end is not None else "vanished"
+        self._enter(State.ABSENT)
+        self.memory = replace(self.memory, last_exit=end, last_failure=None, loyal="", loyal_at=None)
+        if end is not None and end.code == EXIT_DO_NOT_RESPAWN:
+            self.memory = replace(self.memory, abandoned=True)
+            text += ": it asks not to be started again until its file changes"
+        elif not loyal:
+            text += self._blacklist()
+        self.notes.append(Note(NoteType.WARNING, "Died", text))
+
+    def _failed(self, failure: LaunchFailure | None) -> None:
+        self._enter(State.ABSENT)
+        self.memory = replace(self.memory, last_failure=failure, loyal="", loyal_at=None)
+        if failure is None:
+            return
+        text = failure.message + (f" ({failure.remedy})" if failure.remedy else "")
+        if failure.transient:
+            self.memory = replace(self.memory, throttled_until=self.look.now + TRANSIENT_RETRY)
+        else:
+            text += self._blacklist()
+        self.notes.append(Note(NoteType.WARNING, failure.reason, text))
+
+    def _blacklist(self) -> str:
+        entry = after_death(self.memory.blacklist, self.rules.blacklist, self.look.now)
+        self.memory = replace(self.memory, blacklist=entry)
+        return "" if entry is None else f"; blacklisted for {entry.throttle:g}s (attempt {entry.attempts})"
+
+    def _start(self) -> None:
+        look, memory, desired = self.look, self.memory, self.look.desired
+        if desired is None or desired.vassal is None or memory.abandoned:
+            return
+        if memory.blacklist is not None and look.now < memory.blacklist.next_try - _EARLY:
+            self.wake_at(memory.blacklist.next_try)
+            return
+        at = memory.throttled_until
+        if at is None and not memory.ordered and not (desired.warm and memory.number == 0):
+            self.throttle, at = reserve(self.throttle, self.rules.throttle, look.now)
+        if at is not None and look.now < at - _EARLY:
+            self.memory = replace(memory, throttled_until=at)
+            self.wake_at(at)
+            return
+        first = memory.number == 0
+        reason = "Created" if first else memory.ordered or ("Retried" if memory.blacklist else "Respawned")
+        self.actions.append(
+            Spawn(desired.vassal, memory.number + 1, reason, f"starting generation {desired.generation}")
+        )
+        self._enter(State.STARTING)
+        self._take_over(desired.vassal)
+        self.memory = replace(
+            self.memory,
+            number=memory.number + 1,
+            respawns=memory.respawns + (0 if first else 1),
+            respawned_at=None if first else look.now,
+            reloaded_at=look.now if memory.ordered == "Reloaded" else memory.reloaded_at,
+            throttled_until=None,
+            ordered="",
+        )
+
+    def _take_over(self, vassal: Vassal) -> None:
+        desired = self.look.desired
+        if desired is not None:
+            self.memory = replace(self.memory, vassal=vassal, generation=desired.generation, orders=desired.orders)
+
+    def _adopt_description(self) -> None:
+        desired, memory = self.look.desired, self.memory
+        if desired is not None and desired.vassal is not None and desired.generation != memory.generation:
+            self._take_over(desired.vassal)
+
+    def _reload(self) -> None:
+        look, memory, desired = self.look, self.memory, self.look.desired
+        if desired is None or desired.vassal is None or memory.vassal is None:
+            return
+        changed = desired.vassal.content != memory.vassal.content
+        reason = "ContentChanged" if changed else "Touched"
+        message = "reloading: its content changed" if changed else "reloading: touched, or ordered to"
+        method = desired.vassal.reload.method
+        process = look.observed.process
+        unheard = method is ReloadMethod.PROTOCOL and look.observed.signs.closed is not None
+        if method is ReloadMethod.RESTART or unheard:
+            self._stop(Direction.RELOAD, reason, message)
+            return
+        if method is ReloadMethod.SIGNAL and not memory.loyal and process is not None:
+            settled = process.since + SETTLE
+            if look.now < settled - _EARLY:
+                self.wake_at(settled)
+                return
+        self.actions.append(TellReload(desired.vassal, memory.number, reason, message))
+        self._take_over(desired.vassal)
+        self.memory = replace(self.memory, reloaded_at=look.now, reload_spawns=look.observed.signs.spawns)
+
+    def _stop(self, direction: Direction, reason: str = "", message: str = "") -> None:
+        look, memory, desired = self.look, self.memory, self.look.desired
+        vassal = memory.vassal
+        if vassal is None:
+            self._kill("Orphaned", "killing: a process whose description is lost")
+            return
+        # The newest word on how to stop counts, unless it needs what the running process does not have.
+        if (
+            desired is not None
+            and desired.vassal is not None
+            and desired.vassal.launch.protocol == vassal.launch.protocol
+        ):
+            vassal = replace(vassal, stop=desired.vassal.stop)
+        match direction:
+            case Direction.REMOVE if look.mercy is not None:
+                reason, message = "Ragnarok", "stopping: the Emperor is ending"
+            case Direction.REMOVE:
+                reason, message = "Removed", "stopping: nothing asks for it any more"
+            case Direction.REST:
+                reason, message = "Suspended", "stopping: ordered to"
+            case Direction.REPLACE:
+                reason, message = "LaunchChanged", "stopping: its launch changed, another process takes its place"
+            case Direction.RELOAD | Direction.KEEP:
+                pass
+        ordered = {Direction.REPLACE: "Replaced", Direction.RELOAD: "Reloaded"}.get(direction, "")
+        if vassal.stop.method is StopMethod.PROTOCOL and look.observed.signs.closed is not None:
+            self._kill(reason, f"{message}; it no longer listens")
+        else:
+            self.actions.append(TellStop(vassal, memory.number, reason, message))
+            deadline = look.now + vassal.stop.grace
+            if look.mercy is not None:
+                deadline = min(deadline, look.mercy)
+            self._enter(State.STOPPING, deadline)
+            self.wake_at(deadline)
+        self.memory = replace(self.memory, ordered=ordered)
+
+    def _escalate(self) -> None:
+        deadline = self.memory.deadline
+        if deadline is not None and self.look.mercy is not None:
+            deadline = min(deadline, self.look.mercy)
+        if deadline is None or self.look.now >= deadline - _EARLY:
+            self._kill("GraceExceeded", "killing: still there after its grace period")
+        else:
+            self.wake_at(deadline)
+
+    def _kill(self, reason: str, message: str) -> None:
+        self.actions.append(Kill(self.memory.number, reason, message))
+        deadline = self.look.now + UNKILLABLE_AFTER
+        self._enter(State.KILLING, deadline)
+        self.wake_at(deadline)
+
+    def _report_unkillable(self) -> None:
+        memory = self.memory
+        if memory.overdue or memory.deadline is None:
+            return
+        if self.look.now < memory.deadline - _EARLY:
+            self.wake_at(memory.deadline)
+            return
+        self.memory = replace(memory, overdue=True)
+        self.notes.append(
+            Note(
+                NoteType.WARNING,
+                "Unkillable",
+                f"still there {UNKILLABLE_AFTER:g}s after SIGKILL: it waits inside the kernel (state D);"
+                " nothing is started in its place until it has gone",
+            )
+        )

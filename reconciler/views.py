@@ -1,0 +1,118 @@
+"""A vassal's record as the object that people and programs see, in Kubernetes' shape.
+
+Called by the board, for one name at a time. Monotonic times become RFC 3339 wall times here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from emperorctl.models.observed import LaunchState
+from emperorctl.models.plan import State
+from emperorctl.models.signals import signal_name
+from emperorctl.models.status import Truth
+from emperorctl.reconciler.clock import Clock
+from emperorctl.reconciler.controller import Record
+
+__all__ = ["API_VERSION", "timestamp", "vassal_object"]
+
+API_VERSION = "emperor/v1"
+
+
+def timestamp(wall: float) -> str:
+    """Wall seconds as RFC 3339 in UTC, to the second."""
+    return datetime.fromtimestamp(wall, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def vassal_object(name: str, record: Record, clock: Clock, log: str) -> dict[str, Any]:
+    """The whole object but its resourceVersion; `log` is the path of its log file or empty."""
+    offset = clock.wall() - clock.monotonic()
+
+    def when(monotonic: float | None) -> str | None:
+        return None if monotonic is None else timestamp(monotonic + offset)
+
+    desired, memory, observed = record.desired, record.memory, record.observed
+    vassal = (desired.vassal if desired else None) or memory.vassal
+    wanted = desired is not None and desired.vassal is not None and not desired.suspended
+    processes = []
+    if observed.process is not None and observed.state is LaunchState.ALIVE:
+        process = observed.process
+        processes.append(
+            {
+                "pid": process.pid,
+                "startTime": process.start_time,
+                "uid": process.uid,
+                "gid": process.gid,
+                "since": when(process.since),
+            }
+        )
+    ready = any(item.type == "Ready" and item.status is Truth.TRUE for item in record.conditions)
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "Vassal",
+        "metadata": {
+            "name": name,
+            "labels": dict(vassal.labels) if vassal else {},
+            "annotations": dict(vassal.annotations) if vassal else {},
+            "generation": desired.generation if desired else memory.generation,
+            "creationTimestamp": timestamp(record.born),
+        },
+        "spec": dict(vassal.spec) if vassal else {},
+        "status": {
+            "phase": str(record.phase),
+            "observedGeneration": memory.generation,
+            "kind": str(vassal.kind) if vassal else "",
+            "source": desired.source if desired else "",
+            "file": desired.file if desired else "",
+            "conditions": [
+                {
+                    "type": str(item.type),
+                    "status": str(item.status),
+                    "reason": str(item.reason),
+                    "message": item.message,
+                    "lastTransitionTime": timestamp(record.stamps[item.type]),
+                    "observedGeneration": memory.generation,
+                }
+                for item in record.conditions
+            ],
+            "processes": processes,
+            "ready": int(ready and memory.state is State.RUNNING),
+            "wanted": int(wanted),
+            "respawns": memory.respawns,
+            "lastRespawn": when(memory.respawned_at),
+            "lastReload": when(memory.reloaded_at),
+            "lastExit": _last_exit(record, when),
+            "blacklist": _blacklist(record, when),
+            "suspended": bool(desired and desired.suspended),
+            "log": log,
+        },
+    }
+
+
+def _last_exit(record: Record, when: Any) -> Mapping[str, Any] | None:
+    failure, end = record.memory.last_failure, record.memory.last_exit
+    if failure is not None:
+        text = failure.message + (f" ({failure.remedy})" if failure.remedy else "")
+        return {"reason": failure.reason, "message": text, "at": when(failure.at)}
+    if end is None:
+        return None
+    if end.signal is not None:
+        text = f"killed by {signal_name(end.signal)}" + (" (core dumped)" if end.core else "")
+        return {"signal": end.signal, "reason": "Signaled", "message": text, "at": when(end.at)}
+    reason = "Completed" if end.code == 0 else "Error"
+    return {"code": end.code, "reason": reason, "message": f"exited with code {end.code}", "at": when(end.at)}
+
+
+def _blacklist(record: Record, when: Any) -> Mapping[str, Any] | None:
+    entry = record.memory.blacklist
+    if entry is None:
+        return None
+    return {
+        "attempts": entry.attempts,
+        "firstAttempt": when(entry.first_attempt),
+        "lastAttempt": when(entry.last_attempt),
+        "throttle": entry.throttle,
+        "nextTry": when(entry.next_try),
+    }

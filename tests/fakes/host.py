@@ -1,0 +1,89 @@
+"""A machine made of values: records what it is told to do, and lets a test decide what comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from emperorctl.models.observed import (
+    NEVER_LAUNCHED,
+    Exit,
+    LaunchFailure,
+    LaunchState,
+    Observed,
+    Process,
+    Signs,
+)
+from emperorctl.models.vassal import Vassal
+
+__all__ = ["FakeHost"]
+
+
+@dataclass
+class FakeHost:
+    """Keeps the contract of `reconciler.host.Host`; `calls` is everything it was told, in order."""
+
+    wake: Callable[[str], None] = lambda name: None
+    calls: list[tuple[object, ...]] = field(default_factory=list)
+    observed: dict[str, Observed] = field(default_factory=dict)
+    vassals: dict[tuple[str, int], Vassal] = field(default_factory=dict)
+    next_pid: int = 1000
+
+    def observe(self, name: str) -> Observed:
+        return self.observed.get(name, NEVER_LAUNCHED)
+
+    def launch(self, vassal: Vassal, number: int, generation: int) -> None:
+        before = self.observe(vassal.name)
+        assert before.state not in {LaunchState.LAUNCHING, LaunchState.ALIVE}, "two processes for one vassal"
+        assert number > before.number, "a launch number used twice"
+        self.calls.append(("launch", vassal.name, number))
+        self.vassals[vassal.name, number] = vassal
+        self.observed[vassal.name] = Observed(number, LaunchState.LAUNCHING)
+
+    def signal(self, name: str, number: int, signum: int) -> None:
+        self.calls.append(("signal", name, number, signum))
+
+    def tell(self, name: str, number: int, byte: int) -> bool:
+        self.calls.append(("tell", name, number, int(byte)))
+        return True
+
+    def end(self, name: str, number: int) -> None:
+        self.calls.append(("end", name, number))
+
+    def forget(self, name: str) -> None:
+        state = self.observe(name).state
+        assert state not in {LaunchState.LAUNCHING, LaunchState.ALIVE}, "forgotten while it runs"
+        self.calls.append(("forget", name))
+        self.observed.pop(name, None)
+
+    # What a test makes happen.
+
+    def confirm(self, name: str, now: float) -> None:
+        """The ordered process is there."""
+        self.next_pid += 1
+        process = Process(self.next_pid, self.next_pid, 0, 0, now)
+        self._set(name, replace(self.observe(name), state=LaunchState.ALIVE, process=process))
+
+    def fail(self, name: str, now: float, *, transient: bool = False) -> None:
+        """The launch never became the program."""
+        failure = LaunchFailure(now, "execve", 2, "NoSuchProgram", "no such program", "install it", transient)
+        self._set(name, replace(self.observe(name), state=LaunchState.FAILED, failure=failure))
+
+    def exit(self, name: str, now: float, *, code: int | None = None, signal: int | None = None) -> None:
+        """The process is gone."""
+        end = Exit(now, code if signal is None else None, signal)
+        self._set(name, replace(self.observe(name), state=LaunchState.EXITED, exit=end))
+
+    def sign(self, name: str, signs: Signs) -> None:
+        """The vassal said something."""
+        self._set(name, replace(self.observe(name), signs=signs))
+
+    def alive(self) -> list[str]:
+        """Names with a process, or one on its way."""
+        return [
+            name for name, seen in self.observed.items() if seen.state in {LaunchState.LAUNCHING, LaunchState.ALIVE}
+        ]
+
+    def _set(self, name: str, observed: Observed) -> None:
+        self.observed[name] = observed
+        self.wake(name)

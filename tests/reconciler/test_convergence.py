@@ -1,0 +1,146 @@
+"""A stateful test: whatever files, people, processes and the kernel do, the realm's promises hold, and it converges."""
+
+from __future__ import annotations
+
+from emperorctl.models.errors import Problem
+from emperorctl.models.observed import LaunchState, Signs
+from emperorctl.models.plan import State
+from emperorctl.models.source import FileReport
+from emperorctl.models.vassal import Reload, ReloadMethod, Stop, Vassal
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from tests.fakes.vassals import native, report, uwsgi
+from tests.reconciler.test_controller import Realm
+
+NAMES = st.sampled_from(["a", "b", "c.ini"])
+
+
+def _vassal(name: str, version: int, method: ReloadMethod) -> Vassal:
+    if name.endswith(".ini"):
+        return uwsgi(name, content=str(version))
+    return native(name, command=("sleep", str(version)), reload=Reload(method, 1), stop=Stop(grace=5.0))
+
+
+class Kingdom(RuleBasedStateMachine):
+    """Files come, change and go; processes live and die; the launcher succeeds or fails; time passes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.realm = Realm()
+        self.wanted: dict[str, Vassal] = {}
+        self.mtime = 0
+        self.earliest: dict[str, float] = {}
+
+    def _report(self, vassal: Vassal) -> None:
+        self.mtime += 1
+        self.realm.apply(report(vassal, file=vassal.file, digest=str(hash(vassal.launch)), touch=self.mtime))
+        self.earliest.pop(vassal.name, None)
+
+    @rule(name=NAMES, version=st.integers(1, 3), method=st.sampled_from(ReloadMethod))
+    def write(self, name: str, version: int, method: ReloadMethod) -> None:
+        self.wanted[name] = _vassal(name, version, method)
+        self._report(self.wanted[name])
+
+    @rule(name=NAMES)
+    def touch(self, name: str) -> None:
+        if name in self.wanted:
+            self._report(self.wanted[name])
+
+    @rule(name=NAMES)
+    def break_file(self, name: str) -> None:
+        if name in self.wanted:
+            file = self.wanted[name].file
+            self.realm.apply(FileReport(file, problem=Problem("Invalid", "broken"), fallback_name=name))
+
+    @rule(name=NAMES)
+    def remove(self, name: str) -> None:
+        vassal = self.wanted.pop(name, None)
+        if vassal is not None:
+            self.realm.apply(FileReport(vassal.file))
+
+    @rule(name=NAMES, suspended=st.booleans())
+    def suspend(self, name: str, suspended: bool) -> None:
+        self.realm.store.suspend(name, suspended)
+        self.realm.time.settle()
+        self.earliest.pop(name, None)
+
+    @rule(name=NAMES, works=st.booleans(), transient=st.booleans())
+    def launcher_answers(self, name: str, works: bool, transient: bool) -> None:
+        if self.realm.host.observe(name).state is LaunchState.LAUNCHING:
+            now = self.realm.time.now
+            if works:
+                self.realm.host.confirm(name, now)
+            else:
+                self.realm.host.fail(name, now, transient=transient)
+            self.realm.time.settle()
+            self._hold(name)
+
+    @rule(name=NAMES, code=st.sampled_from([0, 1, 26]))
+    def process_exits(self, name: str, code: int) -> None:
+        if self.realm.host.observe(name).state is LaunchState.ALIVE:
+            self.realm.host.exit(name, self.realm.time.now, code=code)
+            self.realm.time.settle()
+            self._hold(name)
+
+    @rule(name=NAMES)
+    def serves_its_first_request(self, name: str) -> None:
+        if self.realm.host.observe(name).state is LaunchState.ALIVE:
+            self.realm.host.sign(name, Signs(spawned=self.realm.time.now, loyal=self.realm.time.now))
+            self.realm.time.settle()
+
+    @rule(seconds=st.sampled_from([0.01, 0.6, 3.0, 11.0, 200.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.realm.time.advance(seconds)
+
+    @precondition(lambda self: self.wanted)
+    @rule()
+    def an_event_is_lost(self) -> None:
+        self.realm.controller.resync()
+        self.realm.time.settle()
+
+    def _hold(self, name: str) -> None:
+        """Note the time before which no new process may be started without a pardon."""
+        record = self.realm.controller.records.get(name)
+        if record is not None and record.memory.blacklist is not None and record.memory.state is State.ABSENT:
+            self.earliest[name] = record.memory.blacklist.next_try
+
+    @invariant()
+    def no_restart_before_its_time(self) -> None:
+        for name in self.realm.host.alive():
+            if self.realm.host.observe(name).state is LaunchState.LAUNCHING:
+                assert self.earliest.pop(name, 0.0) <= self.realm.time.now + 0.001
+
+    @invariant()
+    def no_process_without_an_owner(self) -> None:
+        for name in self.realm.host.alive():
+            assert name in self.realm.controller.records
+
+    def teardown(self) -> None:
+        """Once the world is kind, everything wanted runs and nothing else does. (One for each name: FakeHost insists.)"""
+        realm = self.realm
+        for name in ("a", "b", "c.ini"):
+            realm.store.suspend(name, False)
+        for vassal in self.wanted.values():
+            self._report(vassal)
+        for _ in range(20):
+            realm.time.advance(200.0)
+            for name, seen in list(realm.host.observed.items()):
+                told = [call for call in realm.host.calls if call[1:3] == (name, seen.number)]
+                if seen.state is LaunchState.LAUNCHING:
+                    realm.host.confirm(name, realm.time.now)
+                elif seen.state is LaunchState.ALIVE and any(
+                    call[0] == "end" or call[-1] == 15 or call[0] == "tell" and call[-1] == 0 for call in told
+                ):
+                    realm.host.exit(name, realm.time.now, signal=9)
+            realm.time.settle()
+        assert sorted(realm.host.alive()) == sorted(self.wanted)
+        for name, vassal in self.wanted.items():
+            memory = realm.controller.records[name].memory
+            assert memory.state is State.RUNNING and memory.vassal == vassal
+            assert realm.host.vassals[name, memory.number].launch == vassal.launch
+        assert set(realm.controller.records) == set(self.wanted)
+
+
+TestKingdom = Kingdom.TestCase
+TestKingdom.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
