@@ -165,7 +165,7 @@ class _Draft:
             case Step.REST:
                 self.memory = replace(self.memory, blacklist=None, throttled_until=None, ordered="")
             case Step.FORGET:
-                self.actions.append(Forget("Removed", "nothing asks for it any more"))
+                self.actions.append(Forget("Forgotten", "gone: nothing of it is left"))
 
     def _enter(self, state: State, deadline: float | None = None) -> None:
         self.memory = replace(self.memory, state=state, since=self.look.now, deadline=deadline)

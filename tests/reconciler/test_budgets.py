@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from emperorctl.models.plan import BlacklistEntry, Throttle
 from emperorctl.reconciler.blacklist import BlacklistRule, after_death
 from emperorctl.reconciler.throttle import ThrottleRule, reserve
-from hypothesis import given
-from hypothesis import strategies as st
 
 STRICT = ThrottleRule(delta=1.0, burst=1)
 

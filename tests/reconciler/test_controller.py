@@ -22,12 +22,15 @@ class Realm:
         self.notes: list[tuple[str, str]] = []
         self.changed: list[str] = []
         self.forgotten: list[str] = []
-        self.store = DesiredStore(lambda name: self.controller.wake(name), self.note)
+        self.store = DesiredStore(self.wake, self.note)
         self.controller = Controller(self.store, self.host, self.time, self.time, Rules())
         self.controller.note = self.note
         self.controller.changed = self.changed.append
         self.controller.forgotten = self.forgotten.append
         self.host.wake = self.controller.wake
+
+    def wake(self, name: str) -> None:
+        self.controller.wake(name)
 
     def note(self, name: str, note: Note) -> None:
         self.notes.append((name, note.reason))

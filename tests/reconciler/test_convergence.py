@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
 from emperorctl.models.errors import Problem
 from emperorctl.models.observed import LaunchState, Signs
 from emperorctl.models.plan import State
 from emperorctl.models.source import FileReport
 from emperorctl.models.vassal import Reload, ReloadMethod, Stop, Vassal
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from tests.fakes.vassals import native, report, uwsgi
 from tests.reconciler.test_controller import Realm
 
@@ -117,7 +118,7 @@ class Kingdom(RuleBasedStateMachine):
             assert name in self.realm.controller.records
 
     def teardown(self) -> None:
-        """Once the world is kind, everything wanted runs and nothing else does. (One for each name: FakeHost insists.)"""
+        """Once the world is kind, everything wanted runs and nothing else does."""
         realm = self.realm
         for name in ("a", "b", "c.ini"):
             realm.store.suspend(name, False)
@@ -130,7 +131,7 @@ class Kingdom(RuleBasedStateMachine):
                 if seen.state is LaunchState.LAUNCHING:
                     realm.host.confirm(name, realm.time.now)
                 elif seen.state is LaunchState.ALIVE and any(
-                    call[0] == "end" or call[-1] == 15 or call[0] == "tell" and call[-1] == 0 for call in told
+                    call[0] == "end" or call[-1] == 15 or (call[0] == "tell" and call[-1] == 0) for call in told
                 ):
                     realm.host.exit(name, realm.time.now, signal=9)
             realm.time.settle()

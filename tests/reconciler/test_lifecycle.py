@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import product
 
 import pytest
+
 from emperorctl.models.observed import LaunchState
 from emperorctl.models.plan import State
 from emperorctl.reconciler.lifecycle import FOLD, STEP, Change, Direction, Step

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+
 from emperorctl.models.errors import Problem
 from emperorctl.models.observed import NEVER_LAUNCHED, Exit, LaunchFailure, LaunchState, Observed, Process, Signs
 from emperorctl.models.plan import (

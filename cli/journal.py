@@ -1,0 +1,100 @@
+"""The Emperor's own log: lines on standard error, as text or as JSON.
+
+Made by `run`. A thread writes, so that a reader that stalls holds up nobody; what it can't keep up with is counted
+and said, never silently gone. What goes in here is for people; programs ask the control socket.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import queue
+import threading
+import time
+from datetime import UTC, datetime
+from typing import Literal
+
+from emperorctl.models.names import printable
+from emperorctl.models.status import Note, NoteType
+
+__all__ = ["Journal"]
+
+LIMIT = 20_000
+"""Lines that may wait to be written."""
+_BATCH = 200
+
+
+class Journal(logging.Handler):
+    """Writes notes and log records to a descriptor; also a handler for `logging`."""
+
+    def __init__(self, descriptor: int, form: Literal["text", "json"]) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+        self._json = form == "json"
+        self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._dropped = 0
+        self._writer = threading.Thread(target=self._write, name="journal", daemon=True)
+        self._writer.start()
+
+    def note(self, name: str, note: Note) -> None:
+        """One event of a vassal or a source."""
+        self.line(note.message, level=str(note.type), reason=note.reason, name=name)
+
+    def line(self, message: str, *, level: str = "Normal", reason: str = "", name: str = "") -> None:
+        """One line, dropped and counted when too many wait."""
+        if self._lines.qsize() >= LIMIT:
+            self._dropped += 1
+            return
+        if self._dropped:
+            dropped, self._dropped = self._dropped, 0
+            self._put(f"{dropped} lines were dropped: standard error did not take them", "Warning", "LogOverflow", "")
+        self._put(message, level, reason, name)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """A record of the standard library's logging, tracebacks included."""
+        try:
+            level = "Warning" if record.levelno >= logging.WARNING else "Normal"
+            self.line(self.format(record), level=level, reason="Log", name=record.name)
+        except Exception:
+            self.handleError(record)
+
+    def close(self) -> None:
+        """Write what waits, for two seconds at most."""
+        self._lines.put(None)
+        if self._writer is not threading.current_thread():
+            self._writer.join(2.0)
+        super().close()
+
+    def _put(self, message: str, level: str, reason: str, name: str) -> None:
+        now = datetime.fromtimestamp(time.time(), UTC)
+        stamp = now.strftime("%Y-%m-%dT%H:%M:%S.") + f"{now.microsecond // 1000:03d}Z"
+        if self._json:
+            whole = {"time": stamp, "level": level, "reason": reason, "name": name, "message": message}
+            text = json.dumps({key: value for key, value in whole.items() if value})
+        else:
+            lines = [printable(line) for line in message.split("\n")]
+            mark = "W" if level == NoteType.WARNING else " "
+            head = " ".join(part for part in (printable(name), f"{reason}:" if reason else "") if part)
+            text = f"{stamp} {mark} {head + ' ' if head else ''}" + "\n    ".join(lines)
+        self._lines.put(text.encode(errors="backslashreplace") + b"\n")
+
+    def _write(self) -> None:
+        ended = False
+        while not ended:
+            line = self._lines.get()
+            batch = []
+            while True:
+                if line is None:
+                    ended = True
+                    break
+                batch.append(line)
+                if len(batch) >= _BATCH or self._lines.empty():
+                    break
+                line = self._lines.get()
+            data = memoryview(b"".join(batch))
+            while data:
+                try:
+                    data = data[os.write(self._descriptor, data) :]
+                except OSError:
+                    break  # Nobody listens any more: the Emperor goes on.

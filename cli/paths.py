@@ -1,0 +1,35 @@
+"""Where things lie when nobody says otherwise: for root under /run and /var, for others under the XDG directories."""
+
+from __future__ import annotations
+
+import os
+
+__all__ = ["default_socket", "default_state_dir"]
+
+
+def default_socket() -> str:
+    """The control socket: `EMPERORCTL_SOCKET`, else root's, else the user's own."""
+    given = os.environ.get("EMPERORCTL_SOCKET")
+    if given:
+        return given
+    if os.geteuid() == 0:
+        return "/run/emperorctl/emperor.sock"
+    runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/emperorctl-{os.geteuid()}"  # noqa: S108  (checked for its owner before use)
+    return os.path.join(runtime, "emperorctl", "emperor.sock")
+
+
+def default_state_dir(socket: str) -> str:
+    """The directory of state and logs of the Emperor behind this socket."""
+    if os.geteuid() == 0:
+        base = "/var/lib/emperorctl"
+    else:
+        home = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
+        base = os.path.join(home, "emperorctl")
+    stem = os.path.basename(socket).removesuffix(".sock") or "emperor"
+    own = os.path.join(os.environ.get("XDG_RUNTIME_DIR", ""), "emperorctl")
+    standard = os.path.dirname(socket) in {"/run/emperorctl", own}
+    if standard:
+        return os.path.join(base, stem)
+    from emperorctl.reconciler.runtime.lock import instance_of
+
+    return os.path.join(base, f"{stem}-{instance_of(socket)}")

@@ -1,0 +1,252 @@
+"""The Emperor put together and kept going: from its orders to its end.
+
+Called by `run` alone. It connects the parts and passes signals on; what is decided is decided in `reconciler`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, Literal
+
+from emperorctl.cli.journal import Journal
+from emperorctl.models.errors import SourceUnavailable, UserError
+from emperorctl.models.status import Note, NoteType
+from emperorctl.models.uwsgi import UwsgiRun
+from emperorctl.monitors.base import Monitor, MonitorContext
+from emperorctl.monitors.registry import open_source
+from emperorctl.reconciler.api.events import EventLog
+from emperorctl.reconciler.api.server import ControlServer
+from emperorctl.reconciler.board import Board
+from emperorctl.reconciler.clock import SystemClock
+from emperorctl.reconciler.controller import Controller
+from emperorctl.reconciler.desired import DesiredStore
+from emperorctl.reconciler.emperor import Emperor, Parts
+from emperorctl.reconciler.plan import Rules
+from emperorctl.reconciler.runtime.host import HostSettings, LocalHost
+from emperorctl.reconciler.runtime.lock import acquire, instance_of
+from emperorctl.reconciler.runtime.spawn import ZygoteHandle
+from emperorctl.reconciler.state import StateFile
+from emperorctl.reconciler.views import vassal_object
+
+__all__ = ["Orders", "reign"]
+
+RESYNC = 30.0
+"""Seconds between two full comparisons of the sources and the processes with what is known of them."""
+LAST_WAIT = 10.0
+"""Seconds after the mercy until the Emperor goes, even if the kernel still holds a killed process."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What the command line says. All paths are absolute; `mercy` is in seconds."""
+
+    sources: tuple[str, ...]
+    socket: str
+    state_dir: str
+    log_dir: str
+    binary: str
+    wrapper: str | None
+    capture: bool
+    watch: Literal["auto", "inotify", "poll"]
+    mercy: float
+    log_format: Literal["text", "json"]
+
+
+def reign(orders: Orders, zygote: ZygoteHandle) -> int:
+    """Reign until told to end; the exit code. Raises UserError where it can't begin."""
+    lock = acquire(orders.socket)
+    journal = Journal(2, orders.log_format)
+    logging.basicConfig(handlers=[journal], level=logging.WARNING, format="%(message)s", force=True)
+    loop = asyncio.new_event_loop()
+    try:
+        _make_private(orders.state_dir)
+        _make_private(orders.log_dir)
+        asyncio.set_event_loop(loop)
+        return loop.run_until_complete(_Reign(orders, zygote, journal).run())
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+        journal.close()
+        lock.release()
+
+
+def _make_private(directory: str) -> None:
+    """Create a directory for this user alone. Raises UserError."""
+    try:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        found = os.lstat(directory)
+    except OSError as error:
+        raise UserError(f"can't make {directory}: {error.strerror} (choose another place with --state-dir)") from None
+    if found.st_uid not in {os.geteuid(), 0} or found.st_mode & 0o022:
+        raise UserError(f"{directory} can be written by others: chown it to the Emperor's user and chmod it 700")
+
+
+class _Reign:
+    """The parts of one Emperor."""
+
+    def __init__(self, orders: Orders, zygote: ZygoteHandle, journal: Journal) -> None:
+        self.orders = orders
+        self.journal = journal
+        self.clock = SystemClock()
+        self.loop = asyncio.get_event_loop()
+        self.events = EventLog(self.clock)
+        self.state = StateFile(os.path.join(orders.state_dir, "state.json"))
+        suspended, complaint = self.state.load()
+        if complaint:
+            journal.line(complaint, level="Warning", reason="StateIgnored")
+        self.store = DesiredStore(self.wake, self.note, suspended)
+        settings = HostSettings(instance=instance_of(orders.socket), log_dir=orders.log_dir)
+        self.host = LocalHost(settings, wake=self.wake, note=self.note, clock=self.clock, zygote=zygote)
+        self.controller = Controller(self.store, self.host, self.clock, self.loop, Rules())
+        self.board = Board(self.render)
+        self.controller.note = self.note
+        self.controller.changed = self.board.change
+        self.controller.forgotten = self.board.remove
+        run = UwsgiRun(binary=orders.binary, wrapper=orders.wrapper, capture=orders.capture)
+        self.context = MonitorContext(publish=self.store.apply, uwsgi=run, warn=self.note, watch=orders.watch)
+        self.monitors = [open_source(text, self.context) for text in orders.sources]
+        self.gone = asyncio.Event()
+        self.ending = False
+        self.tasks: list[asyncio.Task[None]] = []
+        self.resyncing: set[asyncio.Task[None]] = set()
+
+    def wake(self, name: str) -> None:
+        """Somebody learned something about `name`."""
+        self.controller.wake(name)
+
+    def note(self, name: str, note: Note) -> None:
+        """Something worth an event and a line."""
+        self.events.record(name, note)
+        self.journal.note(name, note)
+
+    def render(self, name: str) -> dict[str, Any]:
+        """The object of one vassal, for the board."""
+        record = self.controller.records[name]
+        vassal = record.memory.vassal
+        captured = vassal is not None and vassal.launch.capture
+        return vassal_object(name, record, self.clock, self.host.logs.path(name) if captured else "")
+
+    async def run(self) -> int:
+        """From the first listing to the last exit."""
+        await self.host.start()
+        parts = Parts(self.store, self.controller, self.board, self.events, self.host.logs, self.state, self.clock)
+        self.emperor = Emperor(parts, {"version": version("emperorctl")})
+        server = ControlServer(self.emperor, self.orders.socket)
+        self._listen_to_signals()
+        self.tasks = [self.loop.create_task(self._observe(monitor)) for monitor in self.monitors]
+        timer = self.loop.call_later(RESYNC, self._resync)
+        try:
+            # Let the first launches be ordered: the zygote works on them while the API is being loaded.
+            await asyncio.sleep(0)
+            await server.start()
+            self.journal.line(
+                f"the Emperor reigns: {', '.join(monitor.source for monitor in self.monitors)};"
+                f" pid {os.getpid()}, control socket {self.orders.socket}",
+                reason="Ready",
+            )
+            _tell_systemd("READY=1")
+            # What is loaded by now stays: the collector need not look at it again and again.
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(20_000, 20, 50)
+            await self.gone.wait()
+        finally:
+            timer.cancel()
+            self.ending = True
+            for task in (*self.tasks, *self.resyncing):
+                task.cancel()
+            await server.close()
+            await self.context.aclose()
+            self.controller.close()
+            await self.host.close()
+        self.journal.line("the Emperor has ended", reason="Ended")
+        return 0
+
+    def _listen_to_signals(self) -> None:
+        """Take the signals that were blocked since the first instruction."""
+        handlers: dict[signal.Signals, Callable[[], object]] = {
+            signal.SIGTERM: self._end,
+            signal.SIGINT: self._end,
+            signal.SIGQUIT: self._end,
+            signal.SIGHUP: self._reload_all,
+            signal.SIGURG: self._clear_blacklist,
+            signal.SIGUSR1: self._write_table,
+        }
+        for number, handler in handlers.items():
+            self.loop.add_signal_handler(number, handler)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, handlers)
+
+    async def _observe(self, monitor: Monitor) -> None:
+        """Keep one monitor running: our own mistakes in it end no vassal, and not the monitor for long."""
+        pause = 1.0
+        while True:
+            try:
+                await monitor.run()
+            except SourceUnavailable as error:
+                self.note(monitor.source, Note(NoteType.WARNING, error.problem.reason, error.problem.sentence()))
+            except Exception:
+                _log.exception("the monitor of %s failed; it is started again in %gs", monitor.source, pause)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, 60.0)
+
+    def _resync(self) -> None:
+        self.loop.call_later(RESYNC, self._resync)
+        if self.ending:
+            return
+        for monitor in self.monitors:
+            task = self.loop.create_task(monitor.resync())
+            self.resyncing.add(task)
+            task.add_done_callback(self._resynced)
+        self.controller.resync()
+
+    def _resynced(self, task: asyncio.Task[None]) -> None:
+        self.resyncing.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("a resync failed", exc_info=error)
+
+    def _end(self) -> None:
+        """Ragnarok; a second word shortens the mercy to nothing."""
+        mercy = 0.0 if self.ending else self.orders.mercy
+        if not self.ending:
+            self.journal.line(f"ending: vassals have {mercy:g}s; once more to end them now", reason="Ragnarok")
+            _tell_systemd("STOPPING=1")
+            self.loop.call_later(mercy + LAST_WAIT, self.gone.set)
+        self.ending = True
+        for task in (*self.tasks, *self.resyncing):
+            task.cancel()
+        self.controller.end(mercy, self.gone.set)
+
+    def _reload_all(self) -> None:
+        count = self.emperor.reload_all()
+        self.journal.line(f"reloading all {count} vassals", reason="ReloadAll")
+
+    def _clear_blacklist(self) -> None:
+        names = self.emperor.clear_blacklist(None)
+        self.journal.line(f"{len(names)} vassals taken off the blacklist", reason="BlacklistCleared")
+
+    def _write_table(self) -> None:
+        for line in self.emperor.table():
+            self.journal.line(line, reason="Status")
+
+
+def _tell_systemd(text: str) -> None:
+    """Say it to the service manager, where there is one (sd_notify(3))."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address.startswith(("/", "@")):
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify:
+        try:
+            notify.connect("\0" + address[1:] if address.startswith("@") else address)
+            notify.send(text.encode())
+        except OSError as error:
+            _log.warning("NOTIFY_SOCKET %s: %s", address, error.strerror)

@@ -1,0 +1,142 @@
+"""The Emperor as its people see it: orders and questions, for the API and for signals.
+
+It holds the parts together and adds nothing of its own but the meaning of an order. Made by the composition root.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from emperorctl.models.errors import Ambiguous, NotFound
+from emperorctl.models.names import printable
+from emperorctl.models.plan import State
+from emperorctl.models.status import Note, NoteType
+from emperorctl.reconciler.api.events import EventLog
+from emperorctl.reconciler.api.facade import LogView
+from emperorctl.reconciler.board import Board
+from emperorctl.reconciler.clock import Clock
+from emperorctl.reconciler.controller import Controller
+from emperorctl.reconciler.desired import DesiredStore
+from emperorctl.reconciler.state import StateFile
+from emperorctl.reconciler.views import timestamp
+
+__all__ = ["Emperor", "Parts"]
+
+_log = logging.getLogger(__name__)
+_EXTENSIONS = (".ini", ".xml", ".yml", ".yaml", ".json", ".js")
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What an Emperor is made of."""
+
+    store: DesiredStore
+    controller: Controller
+    board: Board
+    events: EventLog
+    logs: LogView
+    state: StateFile
+    clock: Clock
+
+
+class Emperor:
+    """Orders and questions. Every order takes effect through the store: the plan does the rest."""
+
+    def __init__(self, parts: Parts, about: dict[str, object]) -> None:
+        self.board = parts.board
+        self.events = parts.events
+        self.logs = parts.logs
+        self._parts = parts
+        self._about = about
+        self._started = parts.clock.wall()
+
+    def version(self) -> dict[str, object]:
+        """Who is speaking."""
+        return {**self._about, "pid": os.getpid(), "startTime": timestamp(self._started)}
+
+    def resolve(self, name: str) -> str:
+        """The vassal meant by `name`: that very name, or the one that has it with an extension.
+
+        Raises NotFound, or Ambiguous.
+        """
+        records = self._parts.controller.records
+        if name in records:
+            return name
+        fits = [name + extension for extension in _EXTENSIONS if name + extension in records]
+        if not fits:
+            raise NotFound(printable(name))
+        if len(fits) > 1:
+            raise Ambiguous(printable(name), fits)
+        return fits[0]
+
+    def reload(self, name: str) -> None:
+        """Reload a vassal, or try it again at once if a budget holds it. Raises NotFound."""
+        self._known(name)
+        self.events.record(name, Note(NoteType.NORMAL, "ReloadOrdered", "ordered to reload"))
+        self._parts.store.order_reload(name)
+
+    def reload_all(self) -> int:
+        """Reload every vassal; how many there are."""
+        names = self._parts.store.names()
+        for name in names:
+            self._parts.store.order_reload(name)
+        return len(names)
+
+    def stop(self, name: str) -> None:
+        """Hold a vassal down until it is started again, also by later Emperors. Raises NotFound."""
+        self._suspend(name, True)
+
+    def start(self, name: str) -> None:
+        """Let a stopped vassal run again; one that waits for a budget is tried at once. Raises NotFound."""
+        if name in self._parts.store.suspended:
+            self._suspend(name, False)
+        else:
+            self._known(name)
+            self._parts.store.pardon(name)
+
+    def clear_blacklist(self, names: Sequence[str] | None) -> list[str]:
+        """Take these names off the blacklist, or all; the names that were on it. Raises NotFound."""
+        for name in names or ():
+            self._known(name)
+        records = self._parts.controller.records
+        held = [
+            name
+            for name in (names or list(records))
+            if records[name].memory.blacklist is not None or records[name].memory.abandoned
+        ]
+        for name in held:
+            if self._parts.store.get(name) is not None:
+                self._parts.store.pardon(name)
+        return held
+
+    def table(self) -> list[str]:
+        """One line for each vassal, for the log."""
+        lines = []
+        for name, record in sorted(self._parts.controller.records.items()):
+            process = record.observed.process if record.memory.state is State.RUNNING else None
+            lines.append(
+                f"vassal {printable(name)} {record.phase} pid {process.pid if process else '-'}"
+                f" loyal {'yes' if record.memory.loyal else 'no'} respawns {record.memory.respawns}"
+            )
+        return lines
+
+    def _known(self, name: str) -> None:
+        if self._parts.store.get(name) is None:
+            raise NotFound(printable(name))
+
+    def _suspend(self, name: str, suspended: bool) -> None:
+        self._known(name)
+        self._parts.store.suspend(name, suspended)
+        word = "StopOrdered" if suspended else "StartOrdered"
+        self.events.record(
+            name, Note(NoteType.NORMAL, word, "held until started again" if suspended else "may run again")
+        )
+        try:
+            self._parts.state.save(self._parts.store.suspended)
+        except OSError as error:
+            _log.warning("%s: %s", self._parts.state.path, error.strerror)
+            text = f"the order is followed but not kept across a restart: {self._parts.state.path}: {error.strerror}"
+            self.events.record(name, Note(NoteType.WARNING, "StateNotPersisted", text))

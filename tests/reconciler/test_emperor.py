@@ -1,0 +1,143 @@
+"""Orders and questions, as the API passes them on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emperorctl.models.errors import Ambiguous, NotFound
+from emperorctl.reconciler.api.events import EventLog
+from emperorctl.reconciler.board import Board
+from emperorctl.reconciler.emperor import Emperor, Parts
+from emperorctl.reconciler.state import StateFile
+from emperorctl.reconciler.views import vassal_object
+from tests.fakes.vassals import native, uwsgi
+from tests.reconciler.test_controller import Realm
+
+
+class NoLogs:
+    """No output was ever captured."""
+
+    async def tail(self, name: str, lines: int) -> bytes:
+        return b""
+
+    async def follow(self, name: str, lines: int) -> AsyncIterator[bytes]:
+        for _ in range(0):
+            yield b""
+
+
+class Court:
+    """An Emperor over a realm of fakes."""
+
+    def __init__(self, directory: Path) -> None:
+        self.realm = Realm()
+        self.state = StateFile(str(directory / "state.json"))
+        self.events = EventLog(self.realm.time)
+        self.board = Board(self.render)
+        self.realm.controller.changed = self.board.change
+        self.realm.controller.forgotten = self.board.remove
+        parts = Parts(
+            self.realm.store, self.realm.controller, self.board, self.events, NoLogs(), self.state, self.realm.time
+        )
+        self.emperor = Emperor(parts, {"version": "1"})
+
+    def render(self, name: str) -> dict[str, Any]:
+        return vassal_object(name, self.realm.controller.records[name], self.realm.time, "")
+
+    def shown(self, name: str) -> dict[str, Any]:
+        data = self.board.get(name)
+        assert data is not None
+        found: dict[str, Any] = json.loads(data)
+        return found
+
+
+@pytest.fixture
+def court(tmp_path: Path) -> Court:
+    return Court(tmp_path)
+
+
+def test_a_name_may_leave_out_its_extension(court: Court) -> None:
+    court.realm.bring_up(uwsgi("shop.ini"))
+    court.realm.bring_up(native("blog"))
+    assert [court.emperor.resolve(name) for name in ("shop.ini", "shop", "blog")] == ["shop.ini", "shop.ini", "blog"]
+    court.realm.bring_up(uwsgi("shop.xml"))
+    with pytest.raises(Ambiguous):
+        court.emperor.resolve("shop")
+    with pytest.raises(NotFound):
+        court.emperor.resolve("nobody")
+
+
+def test_an_exact_name_goes_before_one_with_an_extension(court: Court) -> None:
+    court.realm.bring_up(uwsgi("shop.ini"))
+    court.realm.bring_up(native("shop"))
+    assert court.emperor.resolve("shop") == "shop"
+
+
+def test_a_stop_is_kept_and_a_start_ends_it(court: Court) -> None:
+    court.realm.bring_up(native())
+    court.emperor.stop("shop")
+    assert court.state.load() == (frozenset({"shop"}), "")
+    court.realm.time.settle()
+    assert court.realm.host.calls[-1] == ("signal", "shop", 1, 15)
+    court.realm.host.exit("shop", court.realm.time.now, code=0)
+    court.realm.time.settle()
+    assert court.shown("shop")["status"]["phase"] == "Suspended"
+    court.emperor.start("shop")
+    court.realm.time.settle()
+    assert court.state.load() == (frozenset(), "")
+    assert court.realm.host.calls[-1] == ("launch", "shop", 2)
+
+
+def test_a_stop_that_can_not_be_kept_is_followed_and_said(court: Court, tmp_path: Path) -> None:
+    (tmp_path / "state.json.new").mkdir()
+    court.realm.bring_up(native())
+    court.emperor.stop("shop")
+    court.realm.time.settle()
+    assert court.realm.host.calls[-1] == ("signal", "shop", 1, 15)
+    assert "StateNotPersisted" in [event["reason"] for event in court.events.list("shop")]
+
+
+def test_clearing_the_blacklist_tries_again_at_once(court: Court) -> None:
+    court.realm.bring_up(native("good"))
+    court.realm.bring_up(native("bad", loyal_after=100.0))
+    court.realm.host.exit("bad", court.realm.time.now, code=1)
+    court.realm.time.settle()
+    status = court.shown("bad")["status"]
+    assert status["phase"] == "Blacklisted" and status["blacklist"]["attempts"] == 1
+    assert status["lastExit"]["code"] == 1
+    assert court.emperor.clear_blacklist(None) == ["bad"]
+    court.realm.time.settle()
+    assert court.realm.host.calls[-1] == ("launch", "bad", 2)
+    assert court.emperor.clear_blacklist(["good"]) == []
+    with pytest.raises(NotFound):
+        court.emperor.clear_blacklist(["nobody"])
+
+
+def test_reload_all_reaches_everyone(court: Court) -> None:
+    for name in ("a.ini", "b.ini"):
+        court.realm.bring_up(uwsgi(name))
+    assert court.emperor.reload_all() == 2
+    court.realm.time.settle()
+    assert court.realm.host.calls[-2:] == [("tell", "a.ini", 1, 1), ("tell", "b.ini", 1, 1)]
+
+
+def test_the_object_has_kubernetes_shape(court: Court) -> None:
+    court.realm.bring_up(native(labels={"team": "web"}))
+    shown = court.shown("shop")
+    assert (shown["apiVersion"], shown["kind"]) == ("emperor/v1", "Vassal")
+    assert shown["metadata"]["labels"] == {"team": "web"} and shown["metadata"]["generation"] == 1
+    status = shown["status"]
+    assert (status["ready"], status["wanted"], status["observedGeneration"]) == (1, 1, 1)
+    assert [item["type"] for item in status["conditions"]] == ["Accepted", "Ready", "Loyal", "Progressing"]
+    assert all(item["lastTransitionTime"].endswith("Z") for item in status["conditions"])
+    assert status["processes"][0]["pid"] > 0
+
+
+def test_the_table_for_the_log_names_everyone(court: Court) -> None:
+    court.realm.bring_up(native())
+    (line,) = court.emperor.table()
+    assert line.startswith("vassal shop Running pid ") and "loyal yes" in line
