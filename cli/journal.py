@@ -12,7 +12,7 @@ import os
 import queue
 import threading
 import time
-from datetime import UTC, datetime
+from collections.abc import Callable
 from typing import Literal
 
 from emperorctl.models.names import printable
@@ -22,7 +22,6 @@ __all__ = ["Journal"]
 
 LIMIT = 20_000
 """Lines that may wait to be written."""
-_BATCH = 200
 
 
 class Journal(logging.Handler):
@@ -32,10 +31,21 @@ class Journal(logging.Handler):
         super().__init__()
         self._descriptor = descriptor
         self._json = form == "json"
-        self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._lines: queue.SimpleQueue[list[bytes] | None] = queue.SimpleQueue()
         self._dropped = 0
+        # Each is written by one thread alone.
+        self._taken = 0
+        self._written = 0
+        self._second = -1
+        self._stamp = ""
+        self._pending: list[bytes] = []
+        self._soon: Callable[[Callable[[], object]], object] | None = None
         self._writer = threading.Thread(target=self._write, name="journal", daemon=True)
         self._writer.start()
+
+    def gather(self, soon: Callable[[Callable[[], object]], object]) -> None:
+        """From now on hand lines to the writer once for each turn of the loop: `soon` is its `call_soon`."""
+        self._soon = soon
 
     def note(self, name: str, note: Note) -> None:
         """One event of a vassal or a source."""
@@ -43,7 +53,7 @@ class Journal(logging.Handler):
 
     def line(self, message: str, *, level: str = "Normal", reason: str = "", name: str = "") -> None:
         """One line, dropped and counted when too many wait."""
-        if self._lines.qsize() >= LIMIT:
+        if self._taken - self._written >= LIMIT:
             self._dropped += 1
             return
         if self._dropped:
@@ -61,14 +71,19 @@ class Journal(logging.Handler):
 
     def close(self) -> None:
         """Write what waits, for two seconds at most."""
+        self._soon = None
+        self._pass_on()
         self._lines.put(None)
         if self._writer is not threading.current_thread():
             self._writer.join(2.0)
         super().close()
 
     def _put(self, message: str, level: str, reason: str, name: str) -> None:
-        now = datetime.fromtimestamp(time.time(), UTC)
-        stamp = now.strftime("%Y-%m-%dT%H:%M:%S.") + f"{now.microsecond // 1000:03d}Z"
+        now = time.time()
+        if int(now) != self._second:
+            self._second = int(now)
+            self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
+        stamp = f"{self._stamp}.{int(now * 1000) % 1000:03d}Z"
         if self._json:
             whole = {"time": stamp, "level": level, "reason": reason, "name": name, "message": message}
             text = json.dumps({key: value for key, value in whole.items() if value})
@@ -77,24 +92,25 @@ class Journal(logging.Handler):
             mark = "W" if level == NoteType.WARNING else " "
             head = " ".join(part for part in (printable(name), f"{reason}:" if reason else "") if part)
             text = f"{stamp} {mark} {head + ' ' if head else ''}" + "\n    ".join(lines)
-        self._lines.put(text.encode(errors="backslashreplace") + b"\n")
+        self._taken += 1
+        self._pending.append(text.encode(errors="backslashreplace") + b"\n")
+        if self._soon is None:
+            self._pass_on()
+        elif len(self._pending) == 1:
+            self._soon(self._pass_on)
+
+    def _pass_on(self) -> None:
+        """Give the writer what has gathered: waking it costs more than a line."""
+        if self._pending:
+            self._lines.put(self._pending)
+            self._pending = []
 
     def _write(self) -> None:
-        ended = False
-        while not ended:
-            line = self._lines.get()
-            batch = []
-            while True:
-                if line is None:
-                    ended = True
-                    break
-                batch.append(line)
-                if len(batch) >= _BATCH or self._lines.empty():
-                    break
-                line = self._lines.get()
-            data = memoryview(b"".join(batch))
+        while (lines := self._lines.get()) is not None:
+            data = memoryview(b"".join(lines))
             while data:
                 try:
                     data = data[os.write(self._descriptor, data) :]
                 except OSError:
                     break  # Nobody listens any more: the Emperor goes on.
+            self._written += len(lines)

@@ -138,6 +138,7 @@ class _Reign:
 
     async def run(self) -> int:
         """From the first listing to the last exit."""
+        self.journal.gather(self.loop.call_soon)
         await self.host.start()
         parts = Parts(self.store, self.controller, self.board, self.events, self.host.logs, self.state, self.clock)
         self.emperor = Emperor(parts, {"version": version("emperorctl")})

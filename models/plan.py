@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
+from operator import attrgetter
 
 from emperorctl.models.observed import Exit, LaunchFailure, Observed
 from emperorctl.models.status import Condition, Note
@@ -111,16 +112,18 @@ class Throttle:
     open_at: float = float("-inf")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Memory:
     """All that the plan remembers of one vassal between two looks; serialisable.
+
+    A plan works on a copy of its own: whoever holds one never sees it change.
 
     `number` is the latest launch's; `vassal`, `generation` and `orders` are what the process was launched
     or last reloaded with. `since` is when `state` was entered; `deadline` when it becomes overdue.
     `respawns` counts starts after the first. `loyal` is the evidence of loyalty (a CamelCase word) or empty.
     `throttled_until` is the time that the throttle has set aside for the next spawn. `ordered`: why the next spawn is
-    part of a reload or of a person's order and not throttled (a CamelCase word). `abandoned`: exit code 26, not started again
-    until a pardon. `overdue`: it survived SIGKILL so long that this has been reported.
+    part of a reload or of a person's order and not throttled (a CamelCase word). `abandoned`: exit code 26, not
+    started again until a pardon. `overdue`: it survived SIGKILL so long that this has been reported.
     """
 
     state: State = State.ABSENT
@@ -144,6 +147,13 @@ class Memory:
     ordered: str = ""
     abandoned: bool = False
     overdue: bool = False
+
+    def copy(self) -> Memory:
+        """The same memory, to be changed apart."""
+        return Memory(*_VALUES(self))
+
+
+_VALUES = attrgetter(*(item.name for item in fields(Memory)))
 
 
 @dataclass(frozen=True, slots=True)

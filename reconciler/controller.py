@@ -34,7 +34,7 @@ class Record:
     """All that is kept of one name: the last look's inputs and what came of it. `born` and `stamps` are wall times;
     `stamps` says when each condition last changed its status."""
 
-    memory: Memory = Memory()
+    memory: Memory = field(default_factory=Memory)
     desired: Desired | None = None
     observed: Observed = NEVER_LAUNCHED
     conditions: tuple[Condition, ...] = ()

@@ -88,7 +88,7 @@ class _Draft:
     def __init__(self, look: Look, rules: Rules) -> None:
         self.look = look
         self.rules = rules
-        self.memory = look.memory
+        self.memory = look.memory.copy()
         self.throttle = look.throttle
         self.actions: list[Action] = []
         self.notes: list[Note] = []
@@ -105,14 +105,11 @@ class _Draft:
         if desired is None or desired.pardons == memory.pardons:
             return
         held = memory.blacklist is not None or memory.abandoned or memory.throttled_until is not None
-        self.memory = replace(
-            memory,
-            pardons=desired.pardons,
-            blacklist=None,
-            throttled_until=None,
-            abandoned=False,
-            ordered="Ordered" if memory.number and memory.state is State.ABSENT else memory.ordered,
-        )
+        self.memory.pardons = desired.pardons
+        self.memory.blacklist = None
+        self.memory.throttled_until = None
+        self.memory.abandoned = False
+        self.memory.ordered = "Ordered" if memory.number and memory.state is State.ABSENT else memory.ordered
         if held:
             self.notes.append(Note(NoteType.NORMAL, "Pardoned", "edited, touched or cleared: tried again at once"))
 
@@ -125,7 +122,7 @@ class _Draft:
                 pass
             case Change.CONFIRM:
                 self._enter(State.RUNNING)
-                self.memory = replace(self.memory, last_failure=None)
+                self.memory.last_failure = None
                 if observed.process is not None:
                     self.notes.append(
                         Note(NoteType.NORMAL, "Started", f"pid {observed.process.pid}, launch {observed.number}")
@@ -138,9 +135,12 @@ class _Draft:
                 if observed.exit is not None:
                     self.notes.append(Note(NoteType.NORMAL, "Stopped", describe_exit(observed.exit)))
                 self._enter(State.ABSENT)
-                self.memory = replace(self.memory, last_exit=observed.exit, loyal="", loyal_at=None, overdue=False)
+                self.memory.last_exit = observed.exit
+                self.memory.loyal = ""
+                self.memory.loyal_at = None
+                self.memory.overdue = False
             case Change.ORPHAN:
-                self.memory = replace(memory, number=max(memory.number, observed.number))
+                self.memory.number = max(memory.number, observed.number)
                 self._kill("Orphaned", "killing: a process that nobody ordered")
         if self.memory.state is State.RUNNING:
             self._prove_loyalty()
@@ -163,12 +163,16 @@ class _Draft:
             case Step.AWAIT_DEATH:
                 self._report_unkillable()
             case Step.REST:
-                self.memory = replace(self.memory, blacklist=None, throttled_until=None, ordered="")
+                self.memory.blacklist = None
+                self.memory.throttled_until = None
+                self.memory.ordered = ""
             case Step.FORGET:
                 self.actions.append(Forget("Forgotten", "gone: nothing of it is left"))
 
     def _enter(self, state: State, deadline: float | None = None) -> None:
-        self.memory = replace(self.memory, state=state, since=self.look.now, deadline=deadline)
+        self.memory.state = state
+        self.memory.since = self.look.now
+        self.memory.deadline = deadline
 
     def _prove_loyalty(self) -> None:
         memory, process = self.memory, self.look.observed.process
@@ -181,8 +185,10 @@ class _Draft:
         else:
             self.wake_at(process.since + memory.vassal.loyal_after)
             return
-        self.memory = replace(memory, loyal=evidence, loyal_at=self.look.now, blacklist=None)
+        memory.loyal = evidence
+        memory.loyal_at = self.look.now
         if memory.blacklist is not None:
+            memory.blacklist = None
             self.notes.append(Note(NoteType.NORMAL, "Loyal", f"{evidence}: off the blacklist"))
 
     def _died(self, end: Exit | None) -> None:
@@ -192,9 +198,12 @@ class _Draft:
             loyal = end.at - process.since >= memory.vassal.loyal_after
         text = describe_exit(end) if end is not None else "vanished"
         self._enter(State.ABSENT)
-        self.memory = replace(self.memory, last_exit=end, last_failure=None, loyal="", loyal_at=None)
+        self.memory.last_exit = end
+        self.memory.last_failure = None
+        self.memory.loyal = ""
+        self.memory.loyal_at = None
         if end is not None and end.code == EXIT_DO_NOT_RESPAWN:
-            self.memory = replace(self.memory, abandoned=True)
+            self.memory.abandoned = True
             text += ": it asks not to be started again until its file changes"
         elif not loyal:
             text += self._blacklist()
@@ -202,19 +211,21 @@ class _Draft:
 
     def _failed(self, failure: LaunchFailure | None) -> None:
         self._enter(State.ABSENT)
-        self.memory = replace(self.memory, last_failure=failure, loyal="", loyal_at=None)
+        self.memory.last_failure = failure
+        self.memory.loyal = ""
+        self.memory.loyal_at = None
         if failure is None:
             return
         text = failure.message + (f" ({failure.remedy})" if failure.remedy else "")
         if failure.transient:
-            self.memory = replace(self.memory, throttled_until=self.look.now + TRANSIENT_RETRY)
+            self.memory.throttled_until = self.look.now + TRANSIENT_RETRY
         else:
             text += self._blacklist()
         self.notes.append(Note(NoteType.WARNING, failure.reason, text))
 
     def _blacklist(self) -> str:
         entry = after_death(self.memory.blacklist, self.rules.blacklist, self.look.now)
-        self.memory = replace(self.memory, blacklist=entry)
+        self.memory.blacklist = entry
         return "" if entry is None else f"; blacklisted for {entry.throttle:g}s (attempt {entry.attempts})"
 
     def _start(self) -> None:
@@ -228,7 +239,7 @@ class _Draft:
         if at is None and not memory.ordered and not (desired.warm and memory.number == 0):
             self.throttle, at = reserve(self.throttle, self.rules.throttle, look.now)
         if at is not None and look.now < at - _EARLY:
-            self.memory = replace(memory, throttled_until=at)
+            self.memory.throttled_until = at
             self.wake_at(at)
             return
         first = memory.number == 0
@@ -238,20 +249,19 @@ class _Draft:
         )
         self._enter(State.STARTING)
         self._take_over(desired.vassal)
-        self.memory = replace(
-            self.memory,
-            number=memory.number + 1,
-            respawns=memory.respawns + (0 if first else 1),
-            respawned_at=None if first else look.now,
-            reloaded_at=look.now if memory.ordered == "Reloaded" else memory.reloaded_at,
-            throttled_until=None,
-            ordered="",
-        )
+        self.memory.number = memory.number + 1
+        self.memory.respawns = memory.respawns + (0 if first else 1)
+        self.memory.respawned_at = None if first else look.now
+        self.memory.reloaded_at = look.now if memory.ordered == "Reloaded" else memory.reloaded_at
+        self.memory.throttled_until = None
+        self.memory.ordered = ""
 
     def _take_over(self, vassal: Vassal) -> None:
         desired = self.look.desired
         if desired is not None:
-            self.memory = replace(self.memory, vassal=vassal, generation=desired.generation, orders=desired.orders)
+            self.memory.vassal = vassal
+            self.memory.generation = desired.generation
+            self.memory.orders = desired.orders
 
     def _adopt_description(self) -> None:
         desired, memory = self.look.desired, self.memory
@@ -278,7 +288,8 @@ class _Draft:
                 return
         self.actions.append(TellReload(desired.vassal, memory.number, reason, message))
         self._take_over(desired.vassal)
-        self.memory = replace(self.memory, reloaded_at=look.now, reload_spawns=look.observed.signs.spawns)
+        self.memory.reloaded_at = look.now
+        self.memory.reload_spawns = look.observed.signs.spawns
 
     def _stop(self, direction: Direction, reason: str = "", message: str = "") -> None:
         look, memory, desired = self.look, self.memory, self.look.desired
@@ -314,7 +325,7 @@ class _Draft:
                 deadline = min(deadline, look.mercy)
             self._enter(State.STOPPING, deadline)
             self.wake_at(deadline)
-        self.memory = replace(self.memory, ordered=ordered)
+        self.memory.ordered = ordered
 
     def _escalate(self) -> None:
         deadline = self.memory.deadline
@@ -338,7 +349,7 @@ class _Draft:
         if self.look.now < memory.deadline - _EARLY:
             self.wake_at(memory.deadline)
             return
-        self.memory = replace(memory, overdue=True)
+        self.memory.overdue = True
         self.notes.append(
             Note(
                 NoteType.WARNING,
