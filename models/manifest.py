@@ -1,0 +1,251 @@
+"""Native manifests: the bytes of one file into the vassals it claims, or what is wrong with it.
+
+Called by the monitors and by `emperorctl validate`. The fields themselves are in `manifest_fields`, the wording of
+errors in `manifest_problems`. Not in here: uWSGI's own configs (`uwsgi`), and any look at the file system.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Mapping
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from emperorctl.models.documents import Document, Format, Path, parse
+from emperorctl.models.durations import format_duration
+from emperorctl.models.errors import ConfigError, Problem
+from emperorctl.models.magic import Place, expand
+from emperorctl.models.manifest_fields import UNLIMITED, LimitPair, Manifest, Spec, described
+from emperorctl.models.manifest_problems import problem_at, problem_of
+from emperorctl.models.names import manifest_name
+from emperorctl.models.source import Claim
+from emperorctl.models.vassal import EMPTY, Kind, Launch, Logs, Reload, ReloadMethod, Rlimit, Stop, StopMethod, Vassal
+
+__all__ = ["API_VERSIONS", "FORMATS", "KINDS", "Recognised", "read_manifests", "recognise"]
+
+API_VERSIONS = ("emperor/v1",)
+KINDS = ("Vassal",)
+FORMATS: Mapping[str, Format] = MappingProxyType({".yaml": "yaml", ".yml": "yaml", ".json": "json", ".toml": "toml"})
+"""The extensions that a manifest may have."""
+
+Recognised = Literal["native", "uwsgi", "unknown"]
+_BARE_KEY = re.compile(rb"^[ \t{,]*+[\"']?(kind|uwsgi)[\"']?[ \t]*+:", re.MULTILINE)
+_JSON_KEY = re.compile(rb'"(kind|uwsgi)"\s*+:')
+_GUESSED = 256 * 1024
+
+
+@lru_cache(maxsize=2)
+def _documents(data: bytes, format: Format) -> list[Document]:
+    """`parse`, remembered for the moment between recognising a file and reading it; nobody changes what it returns."""
+    return parse(data, format, "")
+
+
+def recognise(data: bytes, format: Format) -> Recognised:
+    """Whose file this is: a top-level `kind`, right or wrong, makes it native, a top-level `uwsgi` uWSGI's.
+
+    Never raises: for a file that does not parse it is a guess by the look of its lines.
+    """
+    if format == "toml":
+        return "native"
+    try:
+        documents = [document.data for document in _documents(data, format)]
+    except ConfigError:
+        pattern = _JSON_KEY if format == "json" else _BARE_KEY
+        match = pattern.search(data, 0, _GUESSED) or _JSON_KEY.search(data, 0, _GUESSED)
+        return "unknown" if match is None else "native" if match[1] == b"kind" else "uwsgi"
+    tables = [data for data in documents if isinstance(data, dict)]
+    if any("kind" in table for table in tables):
+        return "native"
+    return "uwsgi" if any("uwsgi" in table for table in tables) else "unknown"
+
+
+def read_manifests(  # noqa: PLR0913
+    data: bytes, format: Format, *, file: str, stem: str, place: Place, source: str
+) -> list[Claim]:
+    """One claim for each document of a file.
+
+    `file` is the path as shown to people, `stem` the name of a manifest that gives none, `source` the monitor's
+    address. A document that is wrong but says its name is a claim with a problem; ConfigError means that
+    the file as a whole can't be used: its syntax, a missing or wrong name, two documents of one name.
+    """
+    try:
+        documents = _documents(data, format)
+    except ConfigError as error:
+        raise ConfigError(error.problem.at(file)) from None
+    names: dict[str, int] = {}
+    claims = []
+    for document in documents:
+        try:
+            name = _name(document, stem if len(documents) == 1 else None)
+        except ConfigError as error:
+            raise ConfigError(error.problem.at(file, document.line)) from None
+        if name in names:
+            message = f'two documents are named "{name}": in line {names[name]} and in line {document.line}'
+            problem = Problem("DuplicateName", message, "rename one of them", file=file, line=document.line)
+            raise ConfigError(problem)
+        names[name] = document.line
+        try:
+            vassal = _vassal(document, name, place, file, source)
+            claims.append(Claim(name, vassal=vassal))
+        except ConfigError as error:
+            claims.append(Claim(name, problem=error.problem.at(file, document.line)))
+    return claims
+
+
+def _name(document: Document, default: str | None) -> str:
+    data = document.data
+    if not isinstance(data, dict):
+        message = f"expected a mapping with apiVersion, kind, metadata and spec, got {described(data)}"
+        raise ConfigError(problem_at(document, (), "InvalidValue", message))
+    metadata = data.get("metadata")
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    path: Path = ("metadata", "name")
+    if name is None:
+        if default is None:
+            message = "is missing, in a file of several documents"
+            raise ConfigError(problem_at(document, path, "NoName", message, "give each document its metadata.name"))
+        return manifest_name(default)
+    if not isinstance(name, str):
+        source = document.source_of(path)
+        message = f"expected a string, got {described(name, source)}"
+        remedy = f'write "{source}" in quotes' if source else ""
+        raise ConfigError(problem_at(document, path, "InvalidName", message, remedy))
+    try:
+        return manifest_name(name)
+    except ConfigError as error:
+        problem = error.problem
+        raise ConfigError(problem_at(document, path, problem.reason, problem.message, "choose another name")) from None
+
+
+def _require_known(document: Document, field: str, known: tuple[str, ...]) -> None:
+    value = document.data.get(field)
+    if isinstance(value, str) and value in known:
+        return
+    listed = " or ".join(known)
+    if field not in document.data:
+        remedy = f"write {field}: {listed}"
+        if field == "kind":
+            remedy += ", or the key uwsgi if this is a uWSGI config"
+        problem = problem_at(document, (field,), "MissingField", "is missing", remedy)
+    else:
+        message = f"{described(value, document.source_of((field,)))} is not known; expected {listed}"
+        reason = "UnknownKind" if field == "kind" else "UnknownApiVersion"
+        problem = problem_at(document, (field,), reason, message, f"write {field}: {listed}")
+    raise ConfigError(problem)
+
+
+def _expanded(value: Any, path: Path, place: Place, document: Document) -> Any:
+    """The same data with the magic variables of its strings expanded; keys stay as they are, null is refused."""
+    if isinstance(value, str):
+        if "%" not in value:
+            return value
+        try:
+            return expand(value, place)
+        except ConfigError as error:
+            problem = error.problem
+            wrong = problem_at(document, path, problem.reason, problem.message, problem.remedy)
+            raise ConfigError(wrong) from None
+    if isinstance(value, dict):
+        return {key: _expanded(inner, (*path, key), place, document) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_expanded(inner, (*path, index), place, document) for index, inner in enumerate(value)]
+    if value is None:
+        # `user:` with nothing behind it must not come to mean the Emperor's own user.
+        remedy = 'write a value, "" for an empty string, or remove the field'
+        raise ConfigError(problem_at(document, path, "InvalidValue", "expected a value, got nothing", remedy))
+    return value
+
+
+def _vassal(document: Document, name: str, place: Place, file: str, source: str) -> Vassal:
+    _require_known(document, "kind", KINDS)
+    _require_known(document, "apiVersion", API_VERSIONS)
+    data = dict(document.data)
+    if "spec" in data:
+        data["spec"] = _expanded(data["spec"], ("spec",), place, document)
+    try:
+        manifest = Manifest.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(problem_of(error, document)) from None
+    spec, metadata = manifest.spec, manifest.metadata
+    return Vassal(
+        name=name,
+        kind=Kind.NATIVE,
+        source=source,
+        file=file,
+        launch=_launch(spec),
+        reload=_reload(spec),
+        stop=Stop(StopMethod.SIGNAL, spec.stop.signal, spec.stop.grace_period),
+        logs=Logs(spec.logs.max_size, spec.logs.max_files),
+        loyal_after=spec.loyalty.after,
+        line=document.line,
+        labels=metadata.labels or EMPTY,
+        annotations=metadata.annotations or EMPTY,
+        spec=_effective(spec),
+    )
+
+
+def _launch(spec: Spec) -> Launch:
+    return Launch(
+        command=tuple(spec.command),
+        env=tuple(sorted(spec.env.items())),
+        working_dir=spec.working_dir,
+        user=spec.user,
+        group=spec.group,
+        umask=spec.umask,
+        nice=spec.nice,
+        rlimits=tuple(Rlimit(name, soft, hard) for name, (soft, hard) in spec.rlimits.given()),
+        protocol=spec.reload.protocol is not None,
+    )
+
+
+def _reload(spec: Spec) -> Reload:
+    if spec.reload.signal is not None:
+        return Reload(ReloadMethod.SIGNAL, spec.reload.signal)
+    return Reload(ReloadMethod.RESTART if spec.reload.restart is not None else ReloadMethod.PROTOCOL)
+
+
+def _effective(spec: Spec) -> dict[str, Any]:
+    """The spec as it is meant, in the manifest's words: variables expanded, defaults filled in."""
+    out: dict[str, Any] = {"command": list(spec.command), "env": dict(spec.env)}
+    optional = {"workingDir": spec.working_dir, "user": spec.user, "group": spec.group, "nice": spec.nice}
+    out |= {key: value for key, value in optional.items() if value is not None}
+    if spec.umask is not None:
+        out["umask"] = f"{spec.umask:03o}"
+    if rlimits := {name: _limit(pair) for name, pair in spec.rlimits.given()}:
+        out["rlimits"] = rlimits
+    reload = spec.reload
+    out["reload"] = (
+        {"signal": _signal_name(reload.signal)}
+        if reload.signal is not None
+        else {"restart" if reload.restart is not None else "protocol": {}}
+    )
+    out["stop"] = {
+        "signal": _signal_name(spec.stop.signal),
+        "gracePeriod": format_duration(spec.stop.grace_period),
+    }
+    out["loyalty"] = {"after": format_duration(spec.loyalty.after)}
+    out["logs"] = {"maxSize": _size(spec.logs.max_size), "maxFiles": spec.logs.max_files}
+    return out
+
+
+def _signal_name(number: int) -> str | int:
+    return _SIGNALS.get(number, number)
+
+
+_SIGNALS: Mapping[int, str] = MappingProxyType({int(entry): entry.name for entry in signal.Signals})
+
+
+def _limit(pair: LimitPair) -> Any:
+    soft, hard = (UNLIMITED if limit is None else limit for limit in pair)
+    return soft if soft == hard else {"soft": soft, "hard": hard}
+
+
+def _size(size: int) -> str | int:
+    for unit, factor in (("Gi", 1024**3), ("Mi", 1024**2), ("Ki", 1024)):
+        if size % factor == 0:
+            return f"{size // factor}{unit}"
+    return size

@@ -1,0 +1,399 @@
+"""The fields of a native manifest: what each may hold, its default, and the sentence that explains it.
+
+Used by `manifest` to validate and by `schema` to describe. The scalar fields read themselves here (a signal, a
+duration, a size …), so that an error names the field. Not in here: how an error is worded (`manifest_problems`).
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PlainValidator,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
+
+from emperorctl.models.durations import format_duration, parse_duration
+from emperorctl.models.names import printable
+from emperorctl.models.signals import signal_number
+
+__all__ = [
+    "ARGUMENT_MAX",
+    "UNLIMITED",
+    "LimitPair",
+    "Manifest",
+    "Metadata",
+    "Reload",
+    "Rlimits",
+    "Spec",
+    "described",
+    "refused",
+]
+
+ARGUMENT_MAX = 128 * 1024 - 1
+"""The kernel's limit for one argument or one `NAME=value` (MAX_ARG_STRLEN), in bytes, without the final NUL."""
+UNLIMITED = "unlimited"
+_ID_MAX = 2**31 - 1
+_LIMIT_MAX = 2**63 - 1
+_RESERVED = ("EMPERORCTL_", "UWSGI_EMPEROR_")
+_USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.@-]{0,254}\$?\Z")
+_SIZE = re.compile(r"([0-9]{1,15})(Ki|Mi|Gi)?\Z")
+_UNITS = {None: 1, "Ki": 1024, "Mi": 1024**2, "Gi": 1024**3}
+_OCTAL = re.compile(r"[0-7]{1,4}\Z")
+_LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?\Z")
+_PREFIX = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?\Z")
+
+LimitPair = tuple[int | None, int | None]
+"""Soft and hard; None is unlimited."""
+
+
+def described(value: Any, source: str | None = None) -> str:
+    """A value as an error message calls it: `the integer 8000`, `a mapping`, `nothing`."""
+    match value:
+        case None:
+            return f"nothing ({source})" if source else "nothing"
+        case bool():
+            return f"the boolean {source or str(value).lower()}"
+        case int():
+            return f"the integer {source or value}"
+        case float():
+            return f"the number {source or value}"
+        case str():
+            return f'"{printable(value[:60])}{"…" if len(value) > 60 else ""}"'
+        case list():
+            return "a list"
+        case dict():
+            return "a mapping"
+    return "something else"
+
+
+def refused(message: str, remedy: str = "", *, key: str | None = None) -> PydanticCustomError:
+    """The error to raise in a validator: `message` says what was expected and found, `remedy` what to do;
+    `key` is the member of the field that is meant."""
+    context = {"message": message, "remedy": remedy}
+    return PydanticCustomError("refused", "{message}", context if key is None else {**context, "key": key})
+
+
+def _expected(what: str, value: Any, remedy: str = "") -> PydanticCustomError:
+    return PydanticCustomError("expected", "{what}", {"what": what, "remedy": remedy})
+
+
+def _text(value: Any) -> Any:
+    if isinstance(value, str) and "\0" in value:
+        raise refused("holds a NUL character", "remove it")
+    return value
+
+
+def _argument(value: Any) -> Any:
+    if isinstance(value, str) and len(value.encode()) > ARGUMENT_MAX:
+        raise refused(f"is longer than {ARGUMENT_MAX} bytes", "pass it in a file")
+    return _text(value)
+
+
+def _command(value: Any) -> Any:
+    if isinstance(value, str):
+        shown = printable(value.replace("\n", " ")[:60])
+        remedy = f'write a list such as [program, argument], or [sh, -c, "{shown}"] to run a shell'
+        raise refused(f"expected a list of strings, got one string: {described(value)}", remedy)
+    if value == []:
+        raise refused("is empty", "name a program")
+    if isinstance(value, list) and value[0] == "":
+        raise refused("begins with an empty string", "name a program")
+    return value
+
+
+def _environment(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    for name, content in value.items():
+        if not name or "=" in name or "\0" in name:
+            raise refused("is not a name for a variable", "a name is not empty and holds no =", key=name)
+        if name.startswith(_RESERVED):
+            prefixes = " and ".join(f"{prefix}*" for prefix in _RESERVED)
+            raise refused("is a reserved name", f"{prefixes} are set by the Emperor", key=name)
+        if isinstance(content, str) and len(name.encode()) + len(content.encode()) + 1 > ARGUMENT_MAX:
+            raise refused(f"is longer than {ARGUMENT_MAX} bytes", "pass it in a file", key=name)
+    return value
+
+
+def _identity(value: Any) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str):
+        raise _expected("a name or a decimal id", value)
+    if value.isascii() and value.isdigit() and len(value) <= 10 and int(value) <= _ID_MAX:
+        return str(int(value))
+    if _USER.match(value):
+        return value
+    raise _expected(f"a name or a decimal id from 0 to {_ID_MAX}", value)
+
+
+def _directory(value: Any) -> Any:
+    if isinstance(value, str) and (not value.startswith("/") or len(value.encode()) > 4095):
+        raise _expected("an absolute path of at most 4095 bytes", value, "%d is the directory of this file")
+    return _text(value)
+
+
+def _umask(value: Any) -> int:
+    if not isinstance(value, str) or not _OCTAL.match(value) or int(value, 8) > 0o777:
+        raise _expected('an octal number in quotes from "000" to "777"', value, 'such as "022"')
+    return int(value, 8)
+
+
+def _signal(value: Any, forbidden: tuple[int, ...]) -> int:
+    number = None
+    if isinstance(value, int) and not isinstance(value, bool):
+        number = value if 1 <= value <= 64 else None
+    elif isinstance(value, str):
+        try:
+            number = signal_number(value)
+        except ValueError:
+            number = None
+    if number is None:
+        raise _expected("a signal such as SIGHUP, HUP or 1", value)
+    if number in forbidden:
+        raise refused(f"{described(value)} can't be used here", "use a signal that the program answers")
+    return number
+
+
+def _limit(value: Any) -> int | None:
+    if value == UNLIMITED:
+        return None
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LIMIT_MAX:
+        return value
+    raise _expected(f"an integer from 0, or {UNLIMITED}", value)
+
+
+def _limits(value: Any) -> LimitPair:
+    if not isinstance(value, dict):
+        limit = _limit(value)
+        return limit, limit
+    if set(value) != {"soft", "hard"}:
+        raise refused(f"expected an integer, {UNLIMITED}, or a mapping of soft and hard", "write {soft: …, hard: …}")
+    soft, hard = _limit(value["soft"]), _limit(value["hard"])
+    if hard is not None and (soft is None or soft > hard):
+        raise refused("the soft limit is above the hard one", "raise hard or lower soft")
+    return soft, hard
+
+
+def _size(value: Any) -> int:
+    size = -1
+    if isinstance(value, int) and not isinstance(value, bool):
+        size = value
+    elif isinstance(value, str) and (match := _SIZE.match(value)) and match[1].isascii():
+        size = int(match[1]) * _UNITS[match[2]]
+    if not 1024 <= size <= 1024**4:
+        raise _expected("a size from 1Ki to 1024Gi such as 10Mi", value)
+    return size
+
+
+def _duration(longest: float) -> Callable[[Any], float]:
+    def read(value: Any) -> float:
+        if not isinstance(value, str):
+            raise _expected("a duration such as 30s", value, "add a unit: ms, s, m, h or d")
+        try:
+            seconds = parse_duration(value)
+        except ValueError as error:
+            raise refused(printable(str(error))) from None
+        if seconds > longest:
+            raise _expected(f"at most {format_duration(longest)}", value)
+        return seconds
+
+    return read
+
+
+def _labels(value: Any) -> Any:
+    for key, content in value.items() if isinstance(value, dict) else ():
+        prefix, slash, name = key.rpartition("/")
+        if not _LABEL.match(name) or (slash and not _PREFIX.match(prefix)):
+            raise refused("is not a label", "use up to 63 of A-Z a-z 0-9 - _ .", key=key)
+        if isinstance(content, str) and content and not _LABEL.match(content):
+            message = f"{described(content)} is not a label's value"
+            raise refused(message, "use up to 63 of A-Z a-z 0-9 - _ .", key=key)
+    return value
+
+
+def _schema(**parts: Any) -> WithJsonSchema:
+    return WithJsonSchema(parts)
+
+
+def _default(written: str) -> dict[str, JsonValue]:
+    """For the schema: a default as a person would write it."""
+    return {"default": written}
+
+
+Text = Annotated[str, BeforeValidator(_text)]
+Identity = Annotated[str, PlainValidator(_identity), _schema(type=["string", "integer"], minimum=0, maximum=_ID_MAX)]
+_SIGNAL_SCHEMA = _schema(type=["string", "integer"], minimum=1, maximum=64, examples=["SIGHUP", "HUP", 1])
+ReloadSignal = Annotated[int, PlainValidator(lambda value: _signal(value, (9, 19))), _SIGNAL_SCHEMA]
+StopSignal = Annotated[int, PlainValidator(lambda value: _signal(value, (19,))), _SIGNAL_SCHEMA]
+_DURATION_SCHEMA = _schema(type="string", pattern=r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$", examples=["500ms", "1m30s"])
+Grace = Annotated[float, PlainValidator(_duration(3600.0)), _DURATION_SCHEMA]
+UpToADay = Annotated[float, PlainValidator(_duration(86400.0)), _DURATION_SCHEMA]
+_ONE_LIMIT = {"anyOf": [{"type": "integer", "minimum": 0}, {"const": UNLIMITED}]}
+Limit = Annotated[
+    LimitPair,
+    PlainValidator(_limits),
+    _schema(
+        anyOf=[
+            *_ONE_LIMIT["anyOf"],
+            {
+                "type": "object",
+                "properties": {"soft": _ONE_LIMIT, "hard": _ONE_LIMIT},
+                "required": ["soft", "hard"],
+                "additionalProperties": False,
+            },
+        ]
+    ),
+]
+Size = Annotated[
+    int, PlainValidator(_size), _schema(type=["integer", "string"], pattern="^[0-9]+(Ki|Mi|Gi)?$", minimum=1024)
+]
+Umask = Annotated[int, PlainValidator(_umask), _schema(type="string", pattern="^[0-7]{1,4}$", examples=["022"])]
+Directory = Annotated[str, BeforeValidator(_directory)]
+Argument = Annotated[str, BeforeValidator(_argument)]
+
+
+class _Fields(BaseModel):
+    model_config = ConfigDict(
+        strict=True, frozen=True, extra="forbid", alias_generator=to_camel, hide_input_in_errors=True
+    )
+
+
+class Nothing(_Fields):
+    """A choice that has no settings: written `{}`."""
+
+
+class Reload(_Fields):
+    """How a running vassal reloads when its file is touched or `emperorctl reload` asks. Exactly one of the three."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
+
+    signal: ReloadSignal | None = Field(None, description="Send this signal to the main process.")
+    restart: Nothing | None = Field(None, description="Stop the process, then start it again. The default.")
+    protocol: Nothing | None = Field(None, description="Send the reload byte of uWSGI's emperor protocol.")
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Reload:
+        if sum(choice is not None for choice in (self.signal, self.restart, self.protocol)) != 1:
+            remedy = "write {signal: SIGHUP}, {restart: {}} or {protocol: {}}"
+            raise refused("expected exactly one of signal, restart and protocol", remedy)
+        return self
+
+
+class Stop(_Fields):
+    """How a running vassal is asked to stop."""
+
+    signal: StopSignal = Field(
+        int(signal.SIGTERM),
+        description="The signal that asks the main process to stop.",
+        json_schema_extra=_default("SIGTERM"),
+    )
+    grace_period: Grace = Field(
+        30.0,
+        description="How long it may take, at most 1h; then everything of the vassal gets SIGKILL.",
+        json_schema_extra=_default("30s"),
+    )
+
+
+class Loyalty(_Fields):
+    """When a vassal counts as loyal."""
+
+    after: UpToADay = Field(
+        10.0, description="How long it must have run, at most 1d.", json_schema_extra=_default("10s")
+    )
+
+
+class Logs(_Fields):
+    """How the captured stdout and stderr are kept."""
+
+    max_size: Size = Field(
+        10 * 1024**2,
+        description="A file is rotated when it reaches this size, in bytes or Ki Mi Gi.",
+        json_schema_extra=_default("10Mi"),
+    )
+    max_files: int = Field(3, ge=0, le=1000, description="How many older files are kept.")
+
+
+class Rlimits(_Fields):
+    """Resource limits, each an integer, `unlimited`, or {soft, hard}; see setrlimit(2)."""
+
+    core: Limit | None = Field(None, description="Size of a core file, in bytes.")
+    cpu: Limit | None = Field(None, description="CPU time, in seconds.")
+    data: Limit | None = Field(None, description="Data segment, in bytes.")
+    fsize: Limit | None = Field(None, description="Size of a file it writes, in bytes.")
+    locks: Limit | None = Field(None, description="File locks.")
+    memlock: Limit | None = Field(None, description="Locked memory, in bytes.")
+    msgqueue: Limit | None = Field(None, description="POSIX message queues, in bytes.")
+    nice: Limit | None = Field(None, description="Ceiling of the nice value, as 20 - nice.")
+    nofile: Limit | None = Field(None, description="Open file descriptors.")
+    nproc: Limit | None = Field(None, description="Processes of the user.")
+    rss: Limit | None = Field(None, description="Resident set, in bytes (without effect on Linux).")
+    rtprio: Limit | None = Field(None, description="Ceiling of the real-time priority.")
+    rttime: Limit | None = Field(None, description="Real-time CPU time, in microseconds.")
+    sigpending: Limit | None = Field(None, description="Queued signals.")
+    stack: Limit | None = Field(None, description="Stack, in bytes.")
+    address_space: Limit | None = Field(None, alias="as", description="Address space, in bytes.")
+
+    def given(self) -> Iterator[tuple[str, LimitPair]]:
+        """The limits that are set, by name, in order."""
+        for field, info in sorted(type(self).model_fields.items(), key=lambda item: item[1].alias or ""):
+            if (pair := getattr(self, field)) is not None:
+                yield info.alias or field, pair
+
+
+class Spec(_Fields):
+    """What runs, and how. uWSGI's magic variables (%n, %d …) work in every string; %% is a percent sign."""
+
+    command: Annotated[
+        list[Argument],
+        BeforeValidator(_command),
+        Field(min_length=1, description="The program and its arguments. No shell is involved."),
+    ]
+    env: Annotated[
+        dict[str, Text],
+        BeforeValidator(_environment),
+        Field(description="Environment variables, on top of a short base environment. Values are strings."),
+    ] = {}
+    working_dir: Directory | None = Field(None, description="The directory it starts in; an absolute path.")
+    user: Identity | None = Field(None, description="The user it runs as: a name or a decimal id.")
+    group: Identity | None = Field(None, description="The group it runs as: a name or a decimal id.")
+    umask: Umask | None = Field(None, description='The file mode creation mask: an octal number in quotes, "022".')
+    nice: int | None = Field(None, ge=-20, le=19, description="The scheduling priority, -20 to 19.")
+    rlimits: Rlimits = Field(Rlimits(), description="Resource limits by name, such as nofile.")
+    reload: Reload = Field(Reload(restart=Nothing()), description="How it reloads; {restart: {}} if nothing is said.")
+    stop: Stop = Field(Stop(), description="How it is stopped.")
+    loyalty: Loyalty = Field(Loyalty(), description="When it counts as loyal.")
+    logs: Logs = Field(Logs(), description="How its output is kept.")
+
+
+class Metadata(_Fields):
+    """What the vassal is called. A change in here never touches a running process."""
+
+    name: str | None = Field(
+        None, description="A DNS-1123 name of at most 63 characters. Defaults to the file's name without extension."
+    )
+    labels: Annotated[
+        dict[str, str], BeforeValidator(_labels), Field(description="Short key-value pairs to select vassals by.")
+    ] = {}
+    annotations: dict[str, Text] = Field({}, description="Free text for people and tools.")
+
+
+class Manifest(_Fields):
+    """One vassal: one application that the Emperor keeps running."""
+
+    api_version: Literal["emperor/v1"] = Field(description="The version of this format.")
+    kind: Literal["Vassal"] = Field(description="What this document describes.")
+    metadata: Metadata = Field(Metadata(), description="Name, labels and annotations.")
+    spec: Spec = Field(description="What runs, and how.")
