@@ -1,0 +1,359 @@
+"""The monitor behind dir:// and glob://: lists, reads, parses, publishes, and watches for what changes.
+
+Made by `directory.open_directory` and `globbing.open_glob`. Where to look is the `tree`'s matter, when is
+`pending`'s, what the bytes mean is `parsing`'s. Every hint only leads to another look, and what is published is
+the difference to what was published before: a lost or doubled hint does no harm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import stat
+from collections import defaultdict
+from collections.abc import Iterable
+
+from emperorctl.models.errors import Problem
+from emperorctl.models.source import Change, FileReport, Trouble
+from emperorctl.models.status import Note, NoteType
+from emperorctl.monitors.base import MonitorContext
+from emperorctl.monitors.layout import Layout
+from emperorctl.monitors.parsing import Order, Parsed, Setting, parse, refused_name, unparsed
+from emperorctl.monitors.pending import Pending
+from emperorctl.monitors.reading import NATIVE_LIMIT, UWSGI_LIMIT, Busy, Content, Entry, Gone, Unusable, read
+from emperorctl.monitors.tree import File, Findings, Folder, Tree
+from emperorctl.monitors.watch.base import Hint, WatchExhausted
+from emperorctl.monitors.watch.choice import file_system, fitting
+from emperorctl.monitors.watch.polling import PollingWatcher
+
+__all__ = ["FileMonitor"]
+
+_SLICE = 0.010  # seconds of work before the loop may breathe
+_BUSY_LOOK = 0.25  # a file that is being written is looked at again this often …
+_BUSY_LIMIT = 5.0  # … and read anyway after this long
+_SWAPPED = 0.1  # after a directory was replaced, files still missing have this long to turn up
+_STRANGERS_FIRST = 3.0  # the first listing waits this long for files that are parsed outside
+_GATHER = 0.002  # results from outside are published together
+_SMALL = 64 * 1024
+_SMALL_TOML = 4 * 1024  # tomllib is quadratic: 40 KB can burn eight seconds
+
+_Look = tuple[Folder, str]
+"""A folder and the name of a file or folder in it; an empty name is the folder itself."""
+_Outside = dict[int, list[tuple[File, int, Content, Order]]]
+
+
+class FileMonitor:
+    """See `base.Monitor`."""
+
+    def __init__(self, layout: Layout, setting: Setting, context: MonitorContext) -> None:
+        self.source = layout.source
+        self._layout = layout
+        self._setting = setting
+        self._context = context
+        self._tree = Tree(layout, self._breathe)
+        self._lock = asyncio.Lock()
+        self._wake = asyncio.Event()
+        self._looks: Pending[_Look] = Pending(self._wake.set)
+        self._outside: set[asyncio.Task[None]] = set()
+        self._trouble: Problem | None = None
+        self._listed = False
+        self._polling = ""  # why it polls although it would rather not
+        self._slice_end = 0.0
+
+    async def run(self) -> None:
+        """See `Monitor`."""
+        try:
+            await self.resync()
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                async with self._lock:
+                    await self._look_again()
+        finally:
+            self._looks.clear()
+            for task in self._outside:
+                task.cancel()
+            if self._tree.watcher is not None:
+                self._tree.watcher.close()
+                self._tree.watcher = None
+
+    async def resync(self) -> None:
+        """See `Monitor`."""
+        async with self._lock:
+            self._choose_watcher()
+            await self._list_everything()
+
+    async def list_once(self) -> None:
+        """List and publish without watching, and wait for every file: for `validate`."""
+        async with self._lock:
+            await self._list_everything()
+        while self._outside:
+            await asyncio.wait(self._outside)
+
+    def describe_watch(self) -> str:
+        """See `Monitor`."""
+        return self._tree.watcher.kind if self._tree.watcher is not None else "none"
+
+    # Watching
+
+    def _choose_watcher(self) -> None:
+        kind = "poll" if self._polling else fitting(self._context.watch, self._layout.root)
+        if self._tree.watcher is not None and self._tree.watcher.kind == kind:
+            return
+        if kind == "inotify":
+            try:
+                self._tree.use(self._context.shared.inotify.subscribe(self._on_hint))
+            except WatchExhausted as error:
+                self._fall_back(error)
+        else:
+            remote = file_system(self._layout.root)
+            if remote and not self._polling:
+                message = f"{remote} reports no changes; looking every {self._context.poll_interval:g} s"
+                self._context.warn(self.source, Note(NoteType.NORMAL, "Polling", message))
+            self._tree.use(PollingWatcher(self._on_hint, self._context.poll_interval))
+
+    def _fall_back(self, error: WatchExhausted) -> None:
+        self._polling = str(error)
+        interval = self._context.poll_interval
+        message = f"{error}, then restart the Emperor; until then it looks every {interval:g} s"
+        self._context.warn(self.source, Note(NoteType.WARNING, "WatchExhausted", message))
+        self._tree.use(PollingWatcher(self._on_hint, interval))
+
+    def _on_hint(self, hint: Hint, path: str, name: str) -> None:
+        tree, looks = self._tree, self._looks
+        if hint is Hint.LOST:
+            if self.describe_watch() == "inotify":
+                message = "the kernel's queue of changes overflowed; everything is looked at again"
+                self._context.warn(self.source, Note(NoteType.WARNING, "EventsLost", message))
+            looks.add((tree.root, ""), hint)
+            return
+        folder = tree.folders.get(path)
+        if folder is not None:
+            if hint is Hint.ITSELF:
+                looks.add(_spot(folder), hint)
+            elif self._layout.fits(folder.level, name):
+                looks.add((folder, name), hint)
+        for target in tree.routes(path, name):
+            if isinstance(target, File):
+                looks.add((target.folder, target.name), Hint.NOW if hint is Hint.ITSELF else hint)
+            else:
+                looks.add(_spot(target), Hint.ITSELF)
+
+    # Looking
+
+    async def _look_again(self) -> None:
+        looks = self._looks.take()
+        if not looks:
+            return
+        if any(folder is self._tree.root and not name for folder, name in looks):
+            self._choose_watcher()
+            await self._list_everything()
+            # What was listed is settled; what was said to be gone needs its own look.
+            looks = [look for look in looks if look[1]]
+        files, findings = [], Findings()
+        try:
+            for folder, name in looks:
+                if self._tree.folders.get(folder.path) is not folder:
+                    continue
+                if folder.level == self._layout.depth:
+                    files.append(self._tree.file(folder, name))
+                else:
+                    await self._tree.list_child(folder, name, findings)
+            self._expect_absent(findings, after_swap=False)
+            await self._examine([*files, *findings.changed])
+        except WatchExhausted as error:
+            self._fall_back(error)
+            await self._list_everything()
+
+    async def _list_everything(self) -> None:
+        self._start_slice()
+        try:
+            findings = await self._tree.list_all()
+        except WatchExhausted as error:
+            self._fall_back(error)
+            findings = await self._tree.list_all()
+        if findings.trouble is not None:
+            self._set_trouble(findings.trouble)
+            return
+        self._set_trouble(None)
+        await self._examine(findings.changed)
+        self._expect_absent(findings, after_swap=findings.replaced)
+        if not self._listed and self._outside:
+            await asyncio.wait(self._outside, timeout=_STRANGERS_FIRST)
+        self._listed = True
+        present = frozenset(file.shown for file in self._tree.files())
+        self._context.publish(Change(self.source, (), present))
+
+    def _expect_absent(self, findings: Findings, *, after_swap: bool) -> None:
+        for file in findings.absent:
+            if after_swap:
+                self._looks.add_after((file.folder, file.name), _SWAPPED)
+            else:
+                self._looks.add((file.folder, file.name), Hint.GONE)
+
+    def _set_trouble(self, problem: Problem | None) -> None:
+        if problem != self._trouble:
+            self._trouble = problem
+            self._context.publish(Trouble(self.source, problem))
+
+    # Reading and parsing
+
+    async def _examine(self, files: Iterable[File]) -> None:
+        """Read and parse these files, and publish those that say something new, batch by batch."""
+        by_folder: dict[Folder, list[File]] = defaultdict(list)
+        for file in dict.fromkeys(files):
+            by_folder[file.folder].append(file)
+        reports: list[FileReport] = []
+        outside: _Outside = defaultdict(list)
+        self._start_slice()
+        for folder, some in by_folder.items():
+            try:
+                fd = os.open(folder.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            except OSError as error:
+                self._folder_lost(folder, some, error, reports)
+                continue
+            try:
+                about = os.fstat(fd)
+                if folder.identity not in (None, (about.st_dev, about.st_ino)):
+                    self._looks.add(_spot(folder), Hint.ITSELF)
+                    if folder is self._tree.root:
+                        continue
+                for file in some:
+                    report = self._examine_one(file, fd, about.st_dev, outside)
+                    if report is not None:
+                        reports.append(report)
+                    if asyncio.get_running_loop().time() >= self._slice_end:
+                        self._publish(reports)
+                        reports = []
+                        await self._breathe()
+            finally:
+                os.close(fd)
+        self._publish(reports)
+        for owner in outside.values():
+            task = asyncio.create_task(self._parse_outside(owner))
+            self._outside.add(task)
+            task.add_done_callback(self._outside.discard)
+
+    def _examine_one(self, file: File, fd: int, device: int, outside: _Outside) -> FileReport | None:
+        file.turn += 1
+        now = asyncio.get_running_loop().time()
+        lease = device if self.describe_watch() == "inotify" else None
+        if file.busy_since is not None and now - file.busy_since >= _BUSY_LIMIT:
+            lease = None
+        limit = NATIVE_LIMIT if file.name.endswith(".toml") else UWSGI_LIMIT
+        self._tree.follow_link(file, os.path.islink(file.path))
+        found = read(Entry(fd, file.name, file.shown), limit, lease_on=lease)
+        match found:
+            case Busy():
+                file.busy_since = now if file.busy_since is None else file.busy_since
+                self._looks.add_after((file.folder, file.name), _BUSY_LOOK)
+                return None
+            case Gone():
+                return self._gone(file, fd)
+            case Unusable():
+                parsed = unparsed(self._order(file, 0, b""), found.problem)
+                parsed = refused_name(self._order(file, 0, b"")) or parsed
+                digest = ""
+            case Content():
+                order = self._order(file, found.fingerprint.inode, found.data)
+                refused = refused_name(order)
+                digest = hashlib.blake2b(found.data, digest_size=16).hexdigest()
+                if refused is None and not _trusted(found, order.extension):
+                    file.busy_since = None
+                    file.remember(found.fingerprint)
+                    outside[found.uid].append((file, file.turn, found, order))
+                    return None
+                parsed = refused or parse(order, self._setting)
+        file.busy_since = None
+        file.remember(found.fingerprint)
+        return self._report(file, parsed, found.touch, digest)
+
+    def _gone(self, file: File, fd: int) -> FileReport | None:
+        if os.fstat(fd).st_nlink == 0:  # not the file is gone but its whole directory
+            self._looks.add(_spot(file.folder), Hint.ITSELF)
+            if file.folder is self._tree.root:
+                return None
+        return self._forget(file)
+
+    def _folder_lost(self, folder: Folder, files: list[File], error: OSError, reports: list[FileReport]) -> None:
+        if folder is self._tree.root:  # a source that can't be read says nothing
+            self._looks.add((folder, ""), Hint.ITSELF)
+            return
+        for file in files:
+            if isinstance(error, FileNotFoundError | NotADirectoryError):
+                report = self._forget(file)
+            else:
+                problem = Problem("PermissionDenied", f"can't be reached: {error.strerror}", "see its directory's mode")
+                parsed = unparsed(self._order(file, 0, b""), problem)
+                file.fingerprint = None
+                report = self._report(file, parsed, file.report.touch if file.report else (0, 0), "")
+            if report is not None:
+                reports.append(report)
+        if not folder.files and not os.path.isdir(folder.path):
+            self._tree.forget_folder(folder)
+
+    def _forget(self, file: File) -> FileReport | None:
+        self._tree.forget(file)
+        return FileReport(file.shown) if file.report is not None else None
+
+    async def _parse_outside(self, files: list[tuple[File, int, Content, Order]]) -> None:
+        by_order = {id(order): (file, turn, content) for file, turn, content, order in files}
+        reports: list[FileReport] = []
+
+        def deliver(order: Order, parsed: Parsed) -> None:
+            file, turn, content = by_order[id(order)]
+            if file.turn != turn:  # looked at again meanwhile
+                return
+            if parsed.problem is not None and parsed.problem.reason == "ParserUnavailable":
+                file.fingerprint = None
+            digest = hashlib.blake2b(content.data, digest_size=16).hexdigest()
+            report = self._report(file, parsed, content.touch, digest)
+            if report is not None:
+                reports.append(report)
+                if len(reports) == 1:
+                    asyncio.get_running_loop().call_later(_GATHER, flush)
+
+        def flush() -> None:
+            self._publish(reports)
+            reports.clear()
+
+        await self._context.shared.outside.parse([order for *_, order in files], self._setting, deliver)
+        flush()
+
+    def _order(self, file: File, inode: int, data: bytes) -> Order:
+        return Order(file.shown, file.path, self._layout.identity(file.path), inode, data)
+
+    def _report(self, file: File, parsed: Parsed, touch: tuple[int, int], digest: str) -> FileReport | None:
+        if self._context.nofollow:
+            touch = (touch[0], touch[0])
+        report = FileReport(file.shown, parsed.claims, parsed.problem, parsed.fallback_name, touch, digest)
+        if report == file.report:
+            return None
+        file.report = report
+        return report
+
+    def _publish(self, reports: list[FileReport]) -> None:
+        if reports:
+            self._context.publish(Change(self.source, tuple(reports)))
+
+    def _start_slice(self) -> None:
+        self._slice_end = asyncio.get_running_loop().time() + _SLICE
+
+    async def _breathe(self) -> None:
+        if asyncio.get_running_loop().time() >= self._slice_end:
+            await asyncio.sleep(0)
+            self._start_slice()
+
+
+def _spot(folder: Folder) -> _Look:
+    return (folder, "") if folder.parent is None else (folder.parent, os.path.basename(folder.path))
+
+
+def _trusted(content: Content, extension: str) -> bool:
+    """Whether a file may be parsed in the event loop: small, and written by nobody but root and the Emperor's user."""
+    if content.uid not in (0, os.geteuid()) or content.mode & stat.S_IWOTH:
+        return False
+    if content.mode & stat.S_IWGRP and content.gid not in (0, os.getegid()):
+        return False
+    return len(content.data) <= (_SMALL_TOML if extension == ".toml" else _SMALL)

@@ -1,0 +1,90 @@
+"""How orders and results travel between the Emperor and the parser's process: JSON and raw bytes, never pickle.
+
+Used by `outside` (the Emperor's end, which trusts nothing it reads) and `worker` (the other end).
+A job is one line of JSON (setting, orders without their data, sizes) followed by the files' bytes; a result is one
+line of JSON for each file, in order.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import cache
+from types import MappingProxyType
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from emperorctl.models.names import printable
+from emperorctl.models.uwsgi import UwsgiRun
+from emperorctl.monitors.parsing import Facts, Order, Parsed, Setting
+
+__all__ = ["MAX_RESULT", "decode_job", "decode_result", "encode_job", "encode_result"]
+
+MAX_RESULT = 8 * 1024 * 1024
+"""The longest line of one result, in bytes."""
+
+
+@cache
+def _results() -> TypeAdapter[Parsed]:
+    return TypeAdapter(Parsed)
+
+
+@cache
+def _runs() -> TypeAdapter[UwsgiRun]:
+    return TypeAdapter(UwsgiRun)
+
+
+def encode_job(orders: Sequence[Order], setting: Setting) -> bytes:
+    """The bytes of a job."""
+    head: dict[str, Any] = {
+        "source": setting.source,
+        "vassals_dir": setting.vassals_dir,
+        "working_dir": setting.working_dir,
+        "run": _runs().dump_python(setting.run, mode="json"),
+        "facts": asdict(setting.facts),
+        "orders": [[o.file, o.path, o.identity, o.inode, len(o.data)] for o in orders],
+    }
+    return b"".join([json.dumps(head).encode(), b"\n", *(order.data for order in orders)])
+
+
+def decode_job(data: bytes) -> tuple[list[Order], Setting]:
+    """The job in these bytes; from the Emperor, so it is taken as it is."""
+    line, _, rest = data.partition(b"\n")
+    head = json.loads(line)
+    run = _runs().validate_python(head["run"])
+    setting = Setting(head["source"], head["vassals_dir"], head["working_dir"], run, Facts(**head["facts"]))
+    orders, position = [], 0
+    for file, path, identity, inode, size in head["orders"]:
+        orders.append(Order(file, path, identity, inode, rest[position : position + size]))
+        position += size
+    return orders, setting
+
+
+def encode_result(parsed: Parsed) -> bytes:
+    """One result, with its newline."""
+    return _results().dump_json(parsed, warnings="none", fallback=_plain) + b"\n"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, MappingProxyType):
+        return dict(value)
+    raise TypeError(f"no JSON for {type(value).__name__}")
+
+
+def decode_result(line: bytes, order: Order, setting: Setting) -> Parsed:
+    """The result in a line, accepted only if it speaks of this file alone. Raises ValueError."""
+    try:
+        parsed = _results().validate_json(line, strict=True)
+    except ValidationError as error:
+        raise ValueError(f"not a result: {error.error_count()} errors") from None
+    if (parsed.problem is None) == (not parsed.claims):
+        raise ValueError("neither claims nor a problem, or both")
+    for claim in parsed.claims:
+        vassal = claim.vassal
+        if (vassal is None) == (claim.problem is None) or printable(claim.name) != claim.name:
+            raise ValueError("a claim that can't be")
+        if vassal is not None and (vassal.name, vassal.file, vassal.source) != (claim.name, order.file, setting.source):
+            raise ValueError("a claim in another's name")
+    return parsed

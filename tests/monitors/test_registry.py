@@ -1,0 +1,52 @@
+"""Which monitor serves which address."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from emperorctl.models.errors import UserError
+from emperorctl.models.uwsgi import UwsgiRun
+from emperorctl.monitors.base import MonitorContext
+from emperorctl.monitors.registry import open_source, split_source
+
+CONTEXT = MonitorContext(publish=lambda report: None, uwsgi=UwsgiRun(), warn=lambda source, note: None)
+
+
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        ("/etc/vassals", "dir:///etc/vassals"),
+        ("/etc/vassals/", "dir:///etc/vassals"),
+        ("dir:///etc/vassals", "dir:///etc/vassals"),
+        ("DIR:///etc/vassals", "dir:///etc/vassals"),
+        ("/etc/*/vassal.ini", "glob:///etc/*/vassal.ini"),
+        ("glob:///etc/*/vassal.ini", "glob:///etc/*/vassal.ini"),
+        ("glob:///etc/vassal.ini", "glob:///etc/vassal.ini"),
+        ("dir:///etc/odd[1]", "dir:///etc/odd[1]"),
+    ],
+)
+def test_addresses(text: str, source: str) -> None:
+    assert open_source(text, CONTEXT).source == source
+
+
+def test_relative_paths_are_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert open_source("vassals", CONTEXT).source == f"dir://{tmp_path}/vassals"
+    assert open_source("dir://.", CONTEXT).source == f"dir://{tmp_path}"
+    assert open_source("*/a.ini", CONTEXT).source == f"glob://{tmp_path}/*/a.ini"
+
+
+def test_an_unknown_scheme_names_the_known_ones() -> None:
+    with pytest.raises(UserError, match=r'known are dir://, glob://; did you mean "glob:///x/\*\.ini"'):
+        split_source("golb:///x/*.ini")
+    with pytest.raises(UserError, match="known are") as error:
+        split_source("pg://host/db")
+    assert "did you mean" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["", "dir://", "glob://", "a\0b", "\udcff"])
+def test_no_path_at_all(text: str) -> None:
+    with pytest.raises(UserError):
+        split_source(text)
