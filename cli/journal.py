@@ -22,6 +22,8 @@ __all__ = ["Journal"]
 
 LIMIT = 20_000
 """Lines that may wait to be written."""
+GATHER = 0.02
+"""Seconds that a line waits for others: waking the writer costs more than many lines."""
 
 
 class Journal(logging.Handler):
@@ -39,13 +41,13 @@ class Journal(logging.Handler):
         self._second = -1
         self._stamp = ""
         self._pending: list[bytes] = []
-        self._soon: Callable[[Callable[[], object]], object] | None = None
+        self._later: Callable[[float, Callable[[], object]], object] | None = None
         self._writer = threading.Thread(target=self._write, name="journal", daemon=True)
         self._writer.start()
 
-    def gather(self, soon: Callable[[Callable[[], object]], object]) -> None:
-        """From now on hand lines to the writer once for each turn of the loop: `soon` is its `call_soon`."""
-        self._soon = soon
+    def gather(self, later: Callable[[float, Callable[[], object]], object]) -> None:
+        """From now on hand lines to the writer a few at a time: `later` is the loop's `call_later`."""
+        self._later = later
 
     def note(self, name: str, note: Note) -> None:
         """One event of a vassal or a source."""
@@ -71,7 +73,7 @@ class Journal(logging.Handler):
 
     def close(self) -> None:
         """Write what waits, for two seconds at most."""
-        self._soon = None
+        self._later = None
         self._pass_on()
         self._lines.put(None)
         if self._writer is not threading.current_thread():
@@ -94,13 +96,13 @@ class Journal(logging.Handler):
             text = f"{stamp} {mark} {head + ' ' if head else ''}" + "\n    ".join(lines)
         self._taken += 1
         self._pending.append(text.encode(errors="backslashreplace") + b"\n")
-        if self._soon is None:
+        if self._later is None:
             self._pass_on()
         elif len(self._pending) == 1:
-            self._soon(self._pass_on)
+            self._later(GATHER, self._pass_on)
 
     def _pass_on(self) -> None:
-        """Give the writer what has gathered: waking it costs more than a line."""
+        """Give the writer what has gathered."""
         if self._pending:
             self._lines.put(self._pending)
             self._pending = []

@@ -13,7 +13,6 @@ import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any, Literal
 
 from emperorctl.cli.journal import Journal
@@ -138,10 +137,10 @@ class _Reign:
 
     async def run(self) -> int:
         """From the first listing to the last exit."""
-        self.journal.gather(self.loop.call_soon)
+        self.journal.gather(self.loop.call_later)
         await self.host.start()
         parts = Parts(self.store, self.controller, self.board, self.events, self.host.logs, self.state, self.clock)
-        self.emperor = Emperor(parts, {"version": version("emperorctl")})
+        self.emperor = Emperor(parts, _about)
         server = ControlServer(self.emperor, self.orders.socket)
         self._listen_to_signals()
         self.tasks = [self.loop.create_task(self._observe(monitor)) for monitor in self.monitors]
@@ -238,6 +237,13 @@ class _Reign:
     def _write_table(self) -> None:
         for line in self.emperor.table():
             self.journal.line(line, reason="Status")
+
+
+def _about() -> dict[str, object]:
+    """What `version` answers with; looked up when somebody asks."""
+    from importlib.metadata import version
+
+    return {"version": version("emperorctl")}
 
 
 def _tell_systemd(text: str) -> None:

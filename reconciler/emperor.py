@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from emperorctl.models.errors import Ambiguous, NotFound
@@ -45,7 +45,7 @@ class Parts:
 class Emperor:
     """Orders and questions. Every order takes effect through the store: the plan does the rest."""
 
-    def __init__(self, parts: Parts, about: dict[str, object]) -> None:
+    def __init__(self, parts: Parts, about: Callable[[], dict[str, object]]) -> None:
         self.board = parts.board
         self.events = parts.events
         self.logs = parts.logs
@@ -55,7 +55,7 @@ class Emperor:
 
     def version(self) -> dict[str, object]:
         """Who is speaking."""
-        return {**self._about, "pid": os.getpid(), "startTime": timestamp(self._started)}
+        return {**self._about(), "pid": os.getpid(), "startTime": timestamp(self._started)}
 
     def resolve(self, name: str) -> str:
         """The vassal meant by `name`: that very name, or the one that has it with an extension.

@@ -43,7 +43,7 @@ class Court:
         parts = Parts(
             self.realm.store, self.realm.controller, self.board, self.events, NoLogs(), self.state, self.realm.time
         )
-        self.emperor = Emperor(parts, {"version": "1"})
+        self.emperor = Emperor(parts, lambda: {"version": "1"})
 
     def render(self, name: str) -> dict[str, Any]:
         return vassal_object(name, self.realm.controller.records[name], self.realm.time, "")
