@@ -51,7 +51,8 @@ class Journal(logging.Handler):
 
     def note(self, name: str, note: Note) -> None:
         """One event of a vassal or a source."""
-        self.line(note.message, level=str(note.type), reason=note.reason, name=name)
+        text = f"{note.message} ({note.detail})" if note.detail else note.message
+        self.line(text, level=str(note.type), reason=note.reason, name=name)
 
     def line(self, message: str, *, level: str = "Normal", reason: str = "", name: str = "") -> None:
         """One line, dropped and counted when too many wait."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from emperorctl.models.signals import signal_name
+
 __all__ = ["NEVER_LAUNCHED", "Exit", "LaunchFailure", "LaunchState", "Observed", "Process", "Signs"]
 
 
@@ -43,6 +45,12 @@ class Exit:
     signal: int | None = None
     core: bool = False
 
+    def sentence(self) -> str:
+        """How it ended, in a few words."""
+        if self.signal is not None:
+            return f"killed by {signal_name(self.signal)}" + (" (core dumped)" if self.core else "")
+        return f"exited with code {self.code}"
+
 
 @dataclass(frozen=True, slots=True)
 class LaunchFailure:
@@ -59,6 +67,10 @@ class LaunchFailure:
     message: str
     remedy: str = ""
     transient: bool = False
+
+    def sentence(self) -> str:
+        """What failed, and what to do."""
+        return f"{self.message} ({self.remedy})" if self.remedy else self.message
 
 
 @dataclass(frozen=True, slots=True)

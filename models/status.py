@@ -63,8 +63,13 @@ class NoteType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A decision or a fact worth an event."""
+    """A decision or a fact worth an event.
+
+    The same `reason` and `message` again is the same event once more; `detail` is for the log alone, and may differ
+    each time.
+    """
 
     type: NoteType
     reason: str
     message: str
+    detail: str = ""

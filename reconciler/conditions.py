@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from emperorctl.models.observed import LaunchState
 from emperorctl.models.plan import Look, Memory, State
-from emperorctl.models.signals import signal_name
 from emperorctl.models.status import Condition, ConditionType, Phase, Truth
 from emperorctl.models.vassal import Desired
 from emperorctl.reconciler.lifecycle import Direction
@@ -116,13 +115,12 @@ def _cause(memory: Memory) -> tuple[str, str]:
     """Why the last process is gone, as a sentence and as a word for the table."""
     failure, end = memory.last_failure, memory.last_exit
     if failure is not None:
-        text = f"could not be launched: {failure.message}"
-        return text + (f" ({failure.remedy})" if failure.remedy else ""), Phase.ERROR
+        return f"could not be launched: {failure.sentence()}", Phase.ERROR
     if end is None:
         return "", ""
     if end.signal is not None:
-        return f"killed by {signal_name(end.signal)}", f"Signal:{end.signal}"
-    return f"exited with code {end.code}", Phase.COMPLETED if end.code == 0 else f"ExitCode:{end.code}"
+        return end.sentence(), f"Signal:{end.signal}"
+    return end.sentence(), Phase.COMPLETED if end.code == 0 else f"ExitCode:{end.code}"
 
 
 def _progress(look: Look, memory: Memory, direction: Direction) -> Condition:

@@ -138,10 +138,17 @@ class DesiredStore:
             holders = self._holders.setdefault(name, [])
             if key not in holders:
                 holders.append(key)
-                if len(holders) > 1:
-                    self._dispute(name)
+            known = self._desired.get(name)
+            if claim.vassal is not None and known is not None and known.vassal is None:
+                # The holder never said anything that could run: whoever does takes its place.
+                holders.remove(key)
+                holders.insert(0, key)
+            if len(holders) > 1:
+                self._dispute(name)
             if holders[0] == key:
                 self._settle(name, claim, edited=edited and before is not None, touched=touched)
+            elif claim.problem is not None and edited:
+                self._complain(name, claim.problem.at(key[1]))
 
     def _take_problem(self, key: _FileKey, report: FileReport, before: _File | None) -> None:
         problem = report.problem
@@ -156,6 +163,8 @@ class DesiredStore:
                     self._dispute(name)
             if holders[0] == key:
                 self._settle(name, Claim(name, problem=problem), edited=False, touched=False)
+            elif before is None or before.problem != problem:
+                self._complain(name, problem.at(key[1]))
 
     def _remember(self, key: _FileKey, file: _File) -> None:
         self._files[key] = file
@@ -177,7 +186,7 @@ class DesiredStore:
         if claim.problem is not None:
             problem = claim.problem.at(file)
             if problem != desired.problem:
-                self._note(name, Note(NoteType.WARNING, problem.reason, problem.sentence()))
+                self._complain(name, problem)
             self._put(name, replace(desired, problem=problem))
             return
         changed = claim.vassal != desired.vassal
@@ -188,6 +197,10 @@ class DesiredStore:
         if touched and not changed:
             desired = replace(desired, orders=desired.orders + 1)
         self._put(name, replace(desired, vassal=claim.vassal, problem=None))
+
+    def _complain(self, name: str, problem: Problem) -> None:
+        """Say what is wrong with a file; its conditions are those of the name's holder."""
+        self._note(name, Note(NoteType.WARNING, problem.reason, problem.sentence()))
 
     def _release(self, name: str, key: _FileKey) -> None:
         """A file no longer claims this name."""

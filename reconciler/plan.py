@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from emperorctl.models.observed import Exit, LaunchFailure
 from emperorctl.models.plan import Action, Forget, Kill, Look, Memory, Plan, Spawn, State, TellReload, TellStop
 from emperorctl.models.protocol import EXIT_DO_NOT_RESPAWN
-from emperorctl.models.signals import signal_name
 from emperorctl.models.status import Note, NoteType
 from emperorctl.models.vassal import ReloadMethod, StopMethod, Vassal
 from emperorctl.reconciler.blacklist import BlacklistRule, after_death
@@ -73,13 +72,6 @@ def _direction(look: Look, memory: Memory) -> Direction:
     return Direction.KEEP
 
 
-def describe_exit(end: Exit) -> str:
-    """How a process ended, in a few words."""
-    if end.signal is not None:
-        return f"killed by {signal_name(end.signal)}" + (" (core dumped)" if end.core else "")
-    return f"exited with code {end.code}"
-
-
 class _Draft:
     """One plan in the making; the methods are the plan's sections, in their order."""
 
@@ -124,16 +116,15 @@ class _Draft:
                 self._enter(State.RUNNING)
                 self.memory.last_failure = None
                 if observed.process is not None:
-                    self.notes.append(
-                        Note(NoteType.NORMAL, "Started", f"pid {observed.process.pid}, launch {observed.number}")
-                    )
+                    detail = f"pid {observed.process.pid}, launch {observed.number}"
+                    self.notes.append(Note(NoteType.NORMAL, "Started", "the program runs", detail))
             case Change.FAIL:
                 self._failed(observed.failure)
             case Change.DIE:
                 self._died(observed.exit)
             case Change.END:
                 if observed.exit is not None:
-                    self.notes.append(Note(NoteType.NORMAL, "Stopped", describe_exit(observed.exit)))
+                    self.notes.append(Note(NoteType.NORMAL, "Stopped", observed.exit.sentence()))
                 self._enter(State.ABSENT)
                 self.memory.last_exit = observed.exit
                 self.memory.loyal = ""
@@ -196,18 +187,19 @@ class _Draft:
         loyal = bool(memory.loyal) or self.look.observed.signs.loyal is not None
         if not loyal and end is not None and process is not None and memory.vassal is not None:
             loyal = end.at - process.since >= memory.vassal.loyal_after
-        text = describe_exit(end) if end is not None else "vanished"
+        text = end.sentence() if end is not None else "vanished"
         self._enter(State.ABSENT)
         self.memory.last_exit = end
         self.memory.last_failure = None
         self.memory.loyal = ""
         self.memory.loyal_at = None
+        detail = ""
         if end is not None and end.code == EXIT_DO_NOT_RESPAWN:
             self.memory.abandoned = True
             text += ": it asks not to be started again until its file changes"
         elif not loyal:
-            text += self._blacklist()
-        self.notes.append(Note(NoteType.WARNING, "Died", text))
+            detail = self._blacklist()
+        self.notes.append(Note(NoteType.WARNING, "Died", text, detail))
 
     def _failed(self, failure: LaunchFailure | None) -> None:
         self._enter(State.ABSENT)
@@ -216,17 +208,17 @@ class _Draft:
         self.memory.loyal_at = None
         if failure is None:
             return
-        text = failure.message + (f" ({failure.remedy})" if failure.remedy else "")
+        detail = ""
         if failure.transient:
             self.memory.throttled_until = self.look.now + TRANSIENT_RETRY
         else:
-            text += self._blacklist()
-        self.notes.append(Note(NoteType.WARNING, failure.reason, text))
+            detail = self._blacklist()
+        self.notes.append(Note(NoteType.WARNING, failure.reason, failure.sentence(), detail))
 
     def _blacklist(self) -> str:
         entry = after_death(self.memory.blacklist, self.rules.blacklist, self.look.now)
         self.memory.blacklist = entry
-        return "" if entry is None else f"; blacklisted for {entry.throttle:g}s (attempt {entry.attempts})"
+        return "" if entry is None else f"blacklisted for {entry.throttle:g}s (attempt {entry.attempts})"
 
     def _start(self) -> None:
         look, memory, desired = self.look, self.memory, self.look.desired

@@ -11,7 +11,6 @@ from typing import Any
 
 from emperorctl.models.observed import LaunchState
 from emperorctl.models.plan import State
-from emperorctl.models.signals import signal_name
 from emperorctl.models.status import Truth
 from emperorctl.reconciler.clock import Clock
 from emperorctl.reconciler.controller import Record
@@ -94,15 +93,13 @@ def vassal_object(name: str, record: Record, clock: Clock, log: str) -> dict[str
 def _last_exit(record: Record, when: Any) -> Mapping[str, Any] | None:
     failure, end = record.memory.last_failure, record.memory.last_exit
     if failure is not None:
-        text = failure.message + (f" ({failure.remedy})" if failure.remedy else "")
-        return {"reason": failure.reason, "message": text, "at": when(failure.at)}
+        return {"reason": failure.reason, "message": failure.sentence(), "at": when(failure.at)}
     if end is None:
         return None
+    told = {"message": end.sentence(), "at": when(end.at)}
     if end.signal is not None:
-        text = f"killed by {signal_name(end.signal)}" + (" (core dumped)" if end.core else "")
-        return {"signal": end.signal, "reason": "Signaled", "message": text, "at": when(end.at)}
-    reason = "Completed" if end.code == 0 else "Error"
-    return {"code": end.code, "reason": reason, "message": f"exited with code {end.code}", "at": when(end.at)}
+        return {"signal": end.signal, "reason": "Signaled", **told}
+    return {"code": end.code, "reason": "Completed" if end.code == 0 else "Error", **told}
 
 
 def _blacklist(record: Record, when: Any) -> Mapping[str, Any] | None:

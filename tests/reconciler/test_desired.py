@@ -202,3 +202,24 @@ def test_a_report_in_parts_ends_with_what_is_present() -> None:
     watched.store.apply(Change(SOURCE, (report(native("a"), file="/1"),)))
     watched.store.apply(Change(SOURCE, (report(native("b"), file="/2"),), frozenset({"/1", "/2"})))
     assert watched.store.names() == ["a", "b"]
+
+
+def test_a_bad_file_keeps_no_name_from_a_good_one() -> None:
+    watched = Watched()
+    broken = FileReport("/vassals/shop.json", problem=BROKEN, fallback_name="shop")
+    watched.apply(broken)
+    watched.apply(report(native()))
+    want = watched.store.get("shop")
+    assert want is not None and want.vassal == native() and want.problem is None and want.file == "/vassals/f.yaml"
+    assert want.conflict is not None and "/vassals/shop.json" in want.conflict.message
+
+
+def test_a_bad_second_claimant_is_told_what_is_wrong_with_it() -> None:
+    watched = Watched()
+    watched.apply(report(native()))
+    broken = FileReport("/vassals/shop.json", problem=BROKEN, fallback_name="shop")
+    watched.apply(broken)
+    watched.apply(broken)
+    want = watched.store.get("shop")
+    assert want is not None and want.vassal == native() and want.problem is None
+    assert watched.notes == [("shop", "Conflict"), ("shop", BROKEN.reason)]
