@@ -26,6 +26,10 @@ __all__ = [
 ]
 
 _DIGITS = 20
+_REMEDIES = {
+    "InvalidSyntax": "correct it; emperorctl validate FILE says when it is right",
+    "TooComplex": "write it with less nesting and fewer values, or split it",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,8 @@ UWSGI = Limits(size=1024 * 1024, depth=64, nodes=100_000)
 def refusal(
     reason: str, message: str, remedy: str = "", *, file: str, at: tuple[int | None, int | None] = (None, None)
 ) -> ConfigError:
-    """The error to raise for a file, `at` a line and column that count from 1."""
+    """The error to raise for a file, `at` a line and column that count from 1; some reasons have a remedy of their own."""
+    remedy = remedy or _REMEDIES.get(reason, "")
     return ConfigError(Problem(reason, message, remedy, file=file, line=at[0], column=at[1]))
 
 

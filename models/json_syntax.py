@@ -77,7 +77,8 @@ def read_json(text: str, limits: Limits, file: str) -> Any:
     if "\\u" in text and _holds_surrogate(data):
         found = next((match for match in _SURROGATE.finditer(text) if match[1]), None)
         place = line_and_column(text, found.start()) if found else (None, None)
-        raise refusal("NotUtf8", "half of a surrogate pair is not a character", file=file, at=place)
+        message = "half of a surrogate pair is not a character"
+        raise refusal("NotUtf8", message, "write the whole pair, or the character itself", file=file, at=place)
     return data
 
 
