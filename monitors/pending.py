@@ -1,7 +1,7 @@
 """What is to be looked at, and when: hints gathered for a few milliseconds, so that no half-done change is read.
 
-Owned by one `files.FileMonitor`. Times are seconds of the event loop's clock. One timer runs while something is due,
-none otherwise.
+Owned by one `files.FileMonitor`. A key that is due again and again has a budget of looks. Times are seconds of the
+event loop's clock. One timer runs while something is due, none otherwise.
 """
 
 from __future__ import annotations
@@ -19,6 +19,10 @@ _QUIET = 0.010  # a change in progress: nothing more for this long
 _MISSING = 0.015  # gone: an editor that moved the old file away brings the new one by then
 _STRUCTURE = 0.005
 _PATIENCE = 1.0  # however much goes on, something is looked at by then
+# What changes without end is looked at this often at once, then this often a second: each look may cost a restart.
+_AT_ONCE = 20
+_PER_SECOND = 4.0
+_PRUNE_FROM = 256
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -30,6 +34,8 @@ class Pending(Generic[Key]):
         self._on_due = on_due
         self._due: dict[Key, tuple[float, float, Hint]] = {}  # first hint at, due at, latest hint
         self._timer: asyncio.TimerHandle | None = None
+        self._spent: dict[Key, tuple[float, float]] = {}  # looks not yet made up for, as of a time
+        self._prune_at = _PRUNE_FROM
 
     def __len__(self) -> int:
         return len(self._due)
@@ -61,6 +67,10 @@ class Pending(Generic[Key]):
         keys = [key for key, (_, due, _) in self._due.items() if due <= now]
         for key in keys:
             del self._due[key]
+            self._spent[key] = (self._debt(key, now) + 1, now)
+        if len(self._spent) > self._prune_at:
+            self._spent = {key: spent for key, spent in self._spent.items() if self._debt(key, now) > 0}
+            self._prune_at = max(_PRUNE_FROM, 2 * len(self._spent))
         self._arm()
         return keys
 
@@ -69,7 +79,15 @@ class Pending(Generic[Key]):
         self._due.clear()
         self._arm()
 
+    def _debt(self, key: Key, now: float) -> float:
+        """How many looks at `key` lie so short a time back that they count."""
+        looks, at = self._spent.get(key, (0.0, now))
+        return max(0.0, looks - (now - at) * _PER_SECOND)
+
     def _set(self, key: Key, first: float, due: float, hint: Hint) -> None:
+        if key in self._spent:
+            now = asyncio.get_running_loop().time()
+            due = max(due, now + (self._debt(key, now) + 1 - _AT_ONCE) / _PER_SECOND)
         self._due[key] = (first, due, hint)
         # A timer that rings too early finds nothing due and is set anew; one per burst, not one per event.
         if self._timer is None or due < self._timer.when():

@@ -104,3 +104,39 @@ def test_a_later_look_gives_way_to_a_hint() -> None:
         assert pending.take() == ["a"]
 
     run(story)
+
+
+def test_what_changes_without_end_is_looked_at_a_bounded_number_of_times() -> None:
+    def story(pending: Pending[str], rung: list[str], loop: Loop) -> None:
+        taken = []
+        for _ in range(10_000):  # ten seconds
+            loop.now += 0.001
+            pending.add("a", Hint.NOW)
+            if pending.take():
+                taken.append(loop.now)
+        assert 55 <= len(taken) <= 62
+        assert taken[19] - taken[0] < 0.1
+        assert taken[-1] > loop.now - 0.3
+        pending.add("a", Hint.NOW)
+        pending.add("b", Hint.NOW)
+        loop.now += 0.003
+        assert pending.take() == ["b"]
+        loop.now += 0.26
+        assert pending.take() == ["a"]
+        loop.now += 10
+        pending.add("a", Hint.NOW)
+        loop.now += 0.003
+        assert pending.take() == ["a"]
+
+    run(story)
+
+
+def test_budgets_that_are_full_again_are_forgotten() -> None:
+    def story(pending: Pending[str], rung: list[str], loop: Loop) -> None:
+        for number in range(10_000):
+            pending.add(str(number), Hint.NOW)
+            loop.now += 0.01
+            assert pending.take() == [str(number)]
+        assert len(pending._spent) < 600
+
+    run(story)
