@@ -12,7 +12,10 @@ from emperorctl.models.status import Condition, ConditionType, Phase, Truth
 from emperorctl.models.vassal import Desired
 from emperorctl.reconciler.lifecycle import Direction
 
-__all__ = ["judge"]
+__all__ = ["RELOAD_REPORT", "judge", "reloading_until"]
+
+RELOAD_REPORT = 60.0
+"""Seconds after which a vassal that says nothing of its reload is taken to have reloaded."""
 
 _ACCEPTED = Condition(ConditionType.ACCEPTED, Truth.TRUE, "Valid")
 _SETTLED = Condition(ConditionType.PROGRESSING, Truth.FALSE, "Settled")
@@ -53,22 +56,25 @@ def _accepted(desired: Desired | None) -> Condition:
 
 
 def _running(look: Look, memory: Memory) -> tuple[Condition, str]:
-    phase = Phase.RELOADING if _reloading(look, memory) else Phase.RUNNING
+    phase = Phase.RUNNING if reloading_until(look, memory) is None else Phase.RELOADING
     vassal = memory.vassal
     if vassal is None or not vassal.launch.protocol or memory.loyal:
         return _STARTED if look.observed.signs.accepting is None else _ACCEPTING, phase
     return _ACCEPTING if look.observed.signs.accepting is not None else _SILENT, phase
 
 
-def _reloading(look: Look, memory: Memory) -> bool:
-    """True while a vassal that speaks the protocol has been told to reload and has not spawned again."""
-    signs = look.observed.signs
-    return (
-        memory.reloaded_at is not None
-        and signs.spawned is not None
-        and signs.spawned < memory.reloaded_at
-        and signs.spawns <= memory.reload_spawns
-    )
+def reloading_until(look: Look, memory: Memory) -> float | None:
+    """While a vassal that speaks the protocol has been told to reload and has not reported back: how long it counts.
+
+    uWSGI reports back by accepting requests again; another program may say that it has spawned.
+    """
+    signs, told = look.observed.signs, memory.reloaded_at
+    if told is None or signs.spawned is None or signs.spawned >= told or signs.spawns > memory.reload_spawns:
+        return None
+    if signs.accepting is not None and signs.accepting >= told:
+        return None
+    until = told + RELOAD_REPORT
+    return until if look.now < until else None
 
 
 def _not_ready(reason: str, message: str) -> Condition:
@@ -133,7 +139,7 @@ def _progress(look: Look, memory: Memory, direction: Direction) -> Condition:
         case State.STOPPING | State.KILLING:
             return moving("Stopping")
         case State.RUNNING:
-            if _reloading(look, memory):
+            if reloading_until(look, memory) is not None:
                 return moving("Reloading")
             if direction in {Direction.RELOAD, Direction.REPLACE} and look.observed.state is LaunchState.ALIVE:
                 behind = look.desired is not None and look.desired.generation != memory.generation

@@ -14,7 +14,7 @@ from emperorctl.models.protocol import EXIT_DO_NOT_RESPAWN
 from emperorctl.models.status import Note, NoteType
 from emperorctl.models.vassal import ReloadMethod, StopMethod, Vassal
 from emperorctl.reconciler.blacklist import BlacklistRule, after_death
-from emperorctl.reconciler.conditions import judge
+from emperorctl.reconciler.conditions import judge, reloading_until
 from emperorctl.reconciler.lifecycle import FOLD, STEP, Change, Direction, Step
 from emperorctl.reconciler.throttle import ThrottleRule, reserve
 
@@ -45,6 +45,7 @@ def plan(look: Look, rules: Rules) -> Plan:
     draft.fold()
     direction = _direction(look, draft.memory)
     draft.step(direction)
+    draft.await_report()
     conditions, phase = judge(look, draft.memory, direction)
     return Plan(
         actions=tuple(draft.actions),
@@ -159,6 +160,13 @@ class _Draft:
                 self.memory.ordered = ""
             case Step.FORGET:
                 self.actions.append(Forget("Forgotten", "gone: nothing of it is left"))
+
+    def await_report(self) -> None:
+        """A reload of which nothing is heard is over some time."""
+        if self.memory.state is State.RUNNING:
+            until = reloading_until(self.look, self.memory)
+            if until is not None:
+                self.wake_at(until)
 
     def _enter(self, state: State, deadline: float | None = None) -> None:
         self.memory.state = state

@@ -148,6 +148,20 @@ def test_a_changed_uwsgi_config_reloads_over_the_protocol() -> None:
     assert outcome.actions[0].reason == "ContentChanged"
 
 
+def test_a_reload_over_the_protocol_lasts_until_the_vassal_reports_back() -> None:
+    before = Signs(spawned=50.0, spawns=1, accepting=51.0, loyal=52.0)
+    want, seen = desired(uwsgi(), orders=1), replace(ALIVE, signs=before)
+    told = planned(want, seen, running(uwsgi()))
+    assert kinds(told) == [TellReload] and told.phase == "Reloading" and told.requeue_after == 60.0
+    assert condition(told, ConditionType.PROGRESSING) == (Truth.TRUE, "Reloading")
+    assert planned(want, seen, told.memory, now=NOW + 9.0).phase == "Reloading"
+    for after in (replace(before, accepting=NOW + 1.0), replace(before, spawned=NOW + 1.0, spawns=2)):
+        done = planned(want, replace(ALIVE, signs=after), told.memory, now=NOW + 1.0)
+        assert done.phase == "Running" and done.requeue_after is None
+        assert condition(done, ConditionType.PROGRESSING) == (Truth.FALSE, "Settled")
+    assert planned(want, seen, told.memory, now=NOW + 60.0).phase == "Running"
+
+
 def test_one_that_no_longer_listens_is_replaced_instead_of_told() -> None:
     deaf = replace(ALIVE, signs=Signs(closed=60.0))
     outcome = planned(desired(uwsgi(), orders=1), deaf, running(uwsgi()))
