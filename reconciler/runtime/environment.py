@@ -1,0 +1,77 @@
+"""The environment that a vassal starts with: the Emperor's own for uWSGI, one built from nothing for the rest.
+
+Used by `ordering`. Pure: the Emperor's environment is an argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from emperorctl.models.vassal import Vassal
+from emperorctl.reconciler.runtime.identity import Identity
+from emperorctl.reconciler.runtime.zygote.child import PROTOCOL_FD
+from emperorctl.reconciler.runtime.zygote.procfs import COOKIE
+
+__all__ = ["DEFAULT_PATH", "Environments"]
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+_VASSAL_PREFIX = "UWSGI_VASSAL_"
+_NOT_INHERITED = {"NOTIFY_SOCKET", "UWSGI_RELOADS", "UWSGI_EMPEROR_FD", "UWSGI_EMPEROR_FD_CONFIG"}
+_OURS = "EMPERORCTL_"
+
+
+@dataclass(frozen=True, slots=True)
+class _Bases:
+    inherited: dict[str, str]
+    fresh: dict[str, str]
+
+
+class Environments:
+    """What all vassals of one Emperor share of its environment, worked out once."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._bases = _Bases(_inherited(environ), _fresh(environ))
+
+    def of(self, vassal: Vassal, generation: int, identity: Identity, cookie: str) -> dict[str, str]:
+        """The complete environment of one launch."""
+        launch = vassal.launch
+        if launch.inherit_env:
+            env = dict(self._bases.inherited)
+        else:
+            env = {
+                **self._bases.fresh,
+                "HOME": identity.home,
+                "USER": identity.name,
+                "LOGNAME": identity.name,
+                "SHELL": identity.shell,
+                "EMPEROR_VASSAL_NAME": vassal.name,
+                "EMPEROR_VASSAL_GENERATION": str(generation),
+            }
+        env.update(launch.env)
+        # After what the file declares: these are how the process is reached and found again.
+        if launch.protocol:
+            env["UWSGI_EMPEROR_FD"] = str(PROTOCOL_FD)
+        env[COOKIE.decode()] = cookie
+        return env
+
+
+def _inherited(environ: Mapping[str, str]) -> dict[str, str]:
+    env = {
+        name: value
+        for name, value in environ.items()
+        if name not in _NOT_INHERITED and not name.startswith((_VASSAL_PREFIX, _OURS))
+    }
+    for name, value in environ.items():
+        if name.startswith(_VASSAL_PREFIX) and len(name) > len(_VASSAL_PREFIX):
+            env["UWSGI_" + name[len(_VASSAL_PREFIX) :]] = value
+    return env
+
+
+def _fresh(environ: Mapping[str, str]) -> dict[str, str]:
+    env = {"PATH": environ.get("PATH") or DEFAULT_PATH}
+    for name, value in environ.items():
+        if name in {"LANG", "TZ"} or name.startswith("LC_"):
+            env[name] = value
+    return env

@@ -1,0 +1,474 @@
+"""The processes of all vassals on this machine: the real `reconciler.host.Host`.
+
+Made by the `run` command, used by the controller. Everything happens in the event loop's thread and returns at once;
+facts are kept as `Observed` values and the name is woken. Not in here: any decision (the plan's), words for failures
+(`failures`), how orders reach the zygote (`launcher`), how processes are found (`containment`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import resource
+import secrets
+import signal
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from emperorctl.models.observed import NEVER_LAUNCHED, LaunchFailure, LaunchState, Observed, Process
+from emperorctl.models.status import Note, NoteType
+from emperorctl.models.vassal import Vassal
+from emperorctl.reconciler.clock import Clock
+from emperorctl.reconciler.runtime import cgroups, failures, leftovers, logfiles, reaper
+from emperorctl.reconciler.runtime.containment import Contained, Containment
+from emperorctl.reconciler.runtime.environment import Environments
+from emperorctl.reconciler.runtime.identity import Identities, Identity, IdentityError
+from emperorctl.reconciler.runtime.launcher import Fate, Launcher, Outcome, Prepared, Survivor
+from emperorctl.reconciler.runtime.logs import LogPipe, LogStore
+from emperorctl.reconciler.runtime.ordering import Unusable, Where, write_order
+from emperorctl.reconciler.runtime.protocol import Channel
+from emperorctl.reconciler.runtime.spawn import ZygoteHandle
+from emperorctl.reconciler.runtime.tree import Trees
+from emperorctl.reconciler.runtime.zygote import procfs
+
+__all__ = ["HostSettings", "LocalHost"]
+
+_RETRIES = (0.005, 0.02, 0.1, 0.5, 2.0)
+"""Seconds between looks at what has been killed but is not gone yet."""
+
+_ENDS = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGABRT}
+_DRAIN_PATIENCE = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class HostSettings:
+    """`instance` names this Emperor across restarts (`lock.instance_of`); `log_dir` is made if missing.
+
+    `environ` is what uWSGI vassals inherit. `containment` is `auto`, `cgroup` or `tree`; the last two are for tests
+    and for hosts where the automatic choice is not wanted. `end_patience`: seconds that `close` waits for processes.
+    """
+
+    instance: str
+    log_dir: str
+    environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    containment: str = "auto"
+    end_patience: float = 5.0
+
+
+@dataclass(slots=True, eq=False)
+class _Order:
+    """What one order made, until nothing of it is left: its processes (by containment) and its log pipe.
+
+    `retired`: there is no main process any more. `cleared`: nor any other.
+    """
+
+    id: int
+    name: str
+    log: LogPipe | None = None
+    pid: int = 0
+    pidfd: int = -1
+    retired: bool = False
+    cleared: bool = False
+    looks: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class _Run:
+    """One launch of a vassal. It has an order once its turn has come, and another if a zygote lost the first."""
+
+    name: str
+    number: int
+    generation: int
+    vassal: Vassal
+    identity: Identity | None = None
+    order: _Order | None = None
+    pid: int = 0
+    pidfd: int = -1
+    channel: Channel | None = None
+    condemned: bool = False
+
+
+class LocalHost:
+    """See `reconciler.host.Host`. `start` before the first launch, `close` at the end."""
+
+    def __init__(
+        self,
+        settings: HostSettings,
+        *,
+        wake: Callable[[str], None],
+        note: Callable[[str, Note], None],
+        clock: Clock,
+        zygote: ZygoteHandle,
+    ) -> None:
+        self._settings = settings
+        self._wake = wake
+        self._note = note
+        self._clock = clock
+        self._zygote = zygote
+        self._observed: dict[str, Observed] = {}
+        self._runs: dict[str, _Run] = {}
+        self._orders: dict[int, _Order] = {}
+        self._mains: dict[int, _Run] = {}
+        self._next_order = 1
+        self._run_id = f"{settings.instance}.{secrets.token_hex(4)}."
+        self._environments = Environments(settings.environ)
+        self._retired: list[_Order] = []
+        self._uncleared: set[_Order] = set()
+        self._looking: asyncio.TimerHandle | None = None
+        self._orphans: reaper.OrphanHint | None = None
+        self._sweep_wanted = False
+        self._all_gone: asyncio.Event | None = None
+        self._loop: asyncio.AbstractEventLoop
+        self._launcher: Launcher
+        self._containment: Containment
+        self._identities: Identities
+        self.logs: LogStore
+        self.leftovers: list[leftovers.Leftover] = []
+
+    # --- life ---
+
+    @property
+    def containment(self) -> str:
+        """How launches are contained: `cgroup` or `session+tree`."""
+        return self._containment.kind
+
+    async def start(self) -> None:
+        """End leftovers, then be ready to launch. Raises UserError (log directory)."""
+        self._loop = asyncio.get_running_loop()
+        logfiles.open_directory(self._settings.log_dir)
+        reaper.default_child_signal()
+        with contextlib.suppress(OSError, ValueError):
+            hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        self.logs = LogStore(self._loop, self._settings.log_dir, self._note)
+        self._identities = Identities(self._loop)
+        place = cgroups.find_place() if self._settings.containment != "tree" else None
+        self.leftovers = await asyncio.to_thread(
+            leftovers.end_leftovers, self._settings.instance, cgroups.find_place(), {self._zygote.pid}
+        )
+        for one in self.leftovers:
+            self._report_leftover(one)
+        await self._earlier_drained()
+        self._containment = self._contain(place)
+        self._launcher = Launcher(self._loop, self._zygote, self)
+        self._launcher.open()
+        if reaper.adopts() or not self._containment.root:
+            self._orphans = reaper.OrphanHint(self._loop, self._sweep)
+            self._orphans.listen()
+
+    async def close(self) -> None:
+        """SIGKILL for whatever still runs, then let go of everything: logs drained, zygote and cgroups gone."""
+        self._all_gone = asyncio.Event()
+        for run in {*self._runs.values(), *self._mains.values()}:
+            self._end_run(run)
+        if self._orders:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._all_gone.wait(), self._settings.end_patience)
+        if self._looking is not None:
+            self._looking.cancel()
+        if self._orphans is not None:
+            self._orphans.close()
+        self.logs.close()
+        await self._launcher.close()
+        self._containment.close()
+
+    def _contain(self, place: cgroups.Place | None) -> Containment:
+        if place is not None:
+            made = cgroups.Cgroups.make(place, self._settings.instance, self._is_known)
+            if made is not None:
+                return made
+        if self._settings.containment == "cgroup":
+            raise OSError("no writable cgroup v2")
+        return Trees(self._is_known)
+
+    async def _earlier_drained(self) -> None:
+        """Wait (bounded) until no earlier zygote of this instance writes to the log files any more."""
+        deadline = self._loop.time() + _DRAIN_PATIENCE
+        with contextlib.suppress(OSError):
+            fd = os.open(self._drain_lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            try:
+                while self._loop.time() < deadline:
+                    try:
+                        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        return
+                    except BlockingIOError:
+                        await asyncio.sleep(0.01)
+            finally:
+                os.close(fd)
+
+    @property
+    def _drain_lock(self) -> str:
+        return f"{self._settings.log_dir}/.{self._settings.instance}.lock"
+
+    def _report_leftover(self, one: leftovers.Leftover) -> None:
+        what = f"process {one.pid} ({one.command}) of an earlier Emperor"
+        if one.ended:
+            self._note("", Note(NoteType.NORMAL, "LeftoverEnded", f"{what} was ended"))
+        else:
+            self._note("", Note(NoteType.WARNING, "LeftoverRemains", f"{what} does not die"))
+
+    # --- Host ---
+
+    def observe(self, name: str) -> Observed:
+        """The latest launch of `name`; `NEVER_LAUNCHED` where there was none."""
+        return self._observed.get(name, NEVER_LAUNCHED)
+
+    def launch(self, vassal: Vassal, number: int, generation: int) -> None:
+        """Order launch `number`."""
+        run = _Run(vassal.name, number, generation, vassal)
+        self._runs[vassal.name] = run
+        self._observed[vassal.name] = Observed(number, LaunchState.LAUNCHING)
+        self._identities.ask(vassal.launch.user, vassal.launch.group, lambda answer: self._identified(run, answer))
+
+    def signal(self, name: str, number: int, signum: int) -> None:
+        """Send a signal to the main process of that launch."""
+        run = self._runs.get(name)
+        if run is None or run.number != number or run.pidfd < 0:
+            return
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            signal.pidfd_send_signal(run.pidfd, signum)
+            if signum in _ENDS:
+                # A stopped process would not even notice.
+                signal.pidfd_send_signal(run.pidfd, signal.SIGCONT)
+
+    def tell(self, name: str, number: int, byte: int) -> bool:
+        """Send one byte of the emperor protocol."""
+        run = self._runs.get(name)
+        if run is None or run.number != number or run.channel is None or run.pidfd < 0:
+            return False
+        return run.channel.send(byte)
+
+    def end(self, name: str, number: int) -> None:
+        """SIGKILL for that launch and everything it started."""
+        run = self._runs.get(name)
+        if run is not None and run.number == number:
+            self._end_run(run)
+
+    def forget(self, name: str) -> None:
+        """Drop what is known of a name whose process is gone; its logs stay."""
+        if name in self._runs and self._observed[name].state not in (LaunchState.LAUNCHING, LaunchState.ALIVE):
+            del self._runs[name]
+            del self._observed[name]
+            self.logs.forget(name)
+
+    def _end_run(self, run: _Run) -> None:
+        run.condemned = True
+        if run.order is not None and run.pidfd >= 0:
+            self._containment.kill(self._contained(run.order))
+        if run.pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                signal.pidfd_send_signal(run.pidfd, signal.SIGKILL)
+
+    # --- a launch, step by step ---
+
+    def _identified(self, run: _Run, answer: Identity | IdentityError) -> None:
+        if isinstance(answer, IdentityError):
+            self._failed(run, failures.from_identity(answer, self._clock.monotonic()))
+            return
+        run.identity = answer
+        self._launcher.submit(lambda: self._prepare(run), lambda outcome: self._settled(run, outcome))
+
+    def _prepare(self, run: _Run) -> Prepared | None:
+        """Its turn has come (again, where a zygote was lost before it started anything): write the order."""
+        self._retire(run)
+        if run.condemned:
+            self._failed(run, failures.cancelled(self._clock.monotonic()))
+            return None
+        assert run.identity is not None
+        launch = run.vassal.launch
+        order_id, self._next_order = self._next_order, self._next_order + 1
+        give: list[int] = []
+        close: list[int] = []
+        roles: list[str] = []
+        order = _Order(order_id, run.name)
+        try:
+            if launch.capture:
+                order.log, writing = self.logs.open(
+                    run.name, run.vassal.logs, run.identity.uid, lambda: self._finish(order)
+                )
+                close.append(writing)
+                give += [writing, writing, order.log.fd]
+                roles += ["out", "err", "log"]
+            else:
+                give += [2, 2]
+                roles += ["out", "err"]
+            if launch.protocol:
+                ours, theirs = socket.socketpair()
+                run.channel = Channel(self._loop, ours, lambda: self._heard(run))
+                fd = theirs.detach()
+                close.append(fd)
+                give.append(fd)
+                roles.append("protocol")
+            env = self._environments.of(run.vassal, run.generation, run.identity, self._cookie(order_id))
+            log = self.logs.path(run.name) if order.log is not None else None
+            where = Where(order_id, tuple(roles), self._containment.place(order_id), log)
+            data = write_order(run.vassal, env, run.identity, where)
+        except (OSError, Unusable) as error:
+            for fd in close:
+                os.close(fd)
+            if isinstance(error, OSError):
+                raise
+            at = self._clock.monotonic()
+            self._failed(run, failures.unusable(error.step, error.reason, error.message, error.remedy, at))
+            return None
+        run.order = order
+        self._orders[order_id] = order
+        return Prepared(order_id, data, give, close)
+
+    def _settled(self, run: _Run, outcome: Outcome) -> None:
+        now = self._clock.monotonic()
+        if outcome.pid:
+            # Ours and not reaped, so the number is still its own.
+            run.pid = outcome.pid
+            run.pidfd = os.pidfd_open(outcome.pid)
+            self._mains[outcome.pid] = run
+            assert run.order is not None
+            run.order.pid, run.order.pidfd = run.pid, run.pidfd
+            self._loop.add_reader(run.pidfd, self._exited, run)
+        if outcome.failure is not None:
+            self._failed(run, failures.explain(run.vassal, outcome.failure, now))
+        elif outcome.pid:
+            entry = procfs.stat(outcome.pid)
+            assert run.identity is not None
+            process = Process(outcome.pid, entry.start if entry else 0, run.identity.uid, run.identity.gid, now)
+            signs = run.channel.signs if run.channel is not None else NEVER_LAUNCHED.signs
+            self._record(run, Observed(run.number, LaunchState.ALIVE, process, signs=signs))
+            if run.condemned:
+                self._end_run(run)
+        if self._sweep_wanted:
+            self._sweep()
+
+    def _failed(self, run: _Run, failure: LaunchFailure) -> None:
+        self._record(run, Observed(run.number, LaunchState.FAILED, failure=failure))
+        if run.pidfd < 0:
+            self._retire(run)
+
+    def _exited(self, run: _Run) -> None:
+        exit_ = reaper.exit_of(run.pidfd, self._clock.monotonic())
+        if exit_ is None:
+            return
+        self._loop.remove_reader(run.pidfd)
+        os.close(run.pidfd)
+        run.pidfd = -1
+        del self._mains[run.pid]
+        signs = None
+        if run.channel is not None:
+            # Its last words may still lie in the socket, and belong to how it ended.
+            run.channel.close()
+            signs = run.channel.signs
+        self._retire(run)
+        before = self._observed.get(run.name)
+        if before is not None and before.number == run.number and before.state is LaunchState.ALIVE:
+            self._record(run, replace(before, state=LaunchState.EXITED, exit=exit_, signs=signs or before.signs))
+
+    def _heard(self, run: _Run) -> None:
+        before = self._observed.get(run.name)
+        if run.channel is None or before is None or before.number != run.number:
+            return
+        if before.state is LaunchState.ALIVE:
+            self._record(run, replace(before, signs=run.channel.signs))
+
+    def _record(self, run: _Run, observed: Observed) -> None:
+        if self._runs.get(run.name) is run:
+            self._observed[run.name] = observed
+            self._wake(run.name)
+
+    # --- after a launch ---
+
+    def _retire(self, run: _Run) -> None:
+        """There is no main process (any more): end the rest of that order, and let go of what belongs to it."""
+        if run.channel is not None:
+            run.channel.close()
+            run.channel = None
+        order, run.order = run.order, None
+        if order is not None:
+            order.retired = True
+            order.pidfd = -1
+            if not self._retired:
+                # Soon, and for all at once: the listing of orphans may be long.
+                self._loop.call_soon(self._clear_retired)
+            self._retired.append(order)
+
+    def _clear_retired(self) -> None:
+        retired, self._retired = self._retired, []
+        self._clear(retired)
+
+    def _clear(self, orders: list[_Order]) -> None:
+        cleared = self._containment.clear([self._contained(order) for order in orders])
+        for order in orders:
+            if order.id in cleared:
+                order.cleared = True
+                self._uncleared.discard(order)
+                self._finish(order)
+                continue
+            order.looks += 1
+            if order.looks == len(_RETRIES) + 2:
+                message = "processes that it left behind do not die of SIGKILL"
+                self._note(order.name, Note(NoteType.WARNING, "Unkillable", message))
+            self._uncleared.add(order)
+        if self._uncleared and self._looking is None:
+            pause = min(_RETRIES[min(order.looks, len(_RETRIES)) - 1] for order in self._uncleared)
+            self._looking = self._loop.call_later(pause, self._look_again)
+
+    def _look_again(self) -> None:
+        self._looking = None
+        self._clear(list(self._uncleared))
+
+    def _finish(self, order: _Order) -> None:
+        """Forget the order once nothing of it is left, its last words included."""
+        logged = order.log is None or order.log.fd < 0
+        if not (order.retired and order.cleared and logged) or order.id not in self._orders:
+            return
+        del self._orders[order.id]
+        self._launcher.drop(order.id)
+        if order.name not in self._runs:
+            self.logs.forget(order.name)
+        if self._all_gone is not None and not self._orders:
+            self._all_gone.set()
+
+    def _contained(self, order: _Order) -> Contained:
+        return Contained(order.id, order.pid, self._cookie(order.id).encode(), order.retired)
+
+    def _cookie(self, order_id: int) -> str:
+        return f"{self._run_id}{order_id}"
+
+    def _is_known(self, pid: int) -> bool:
+        return pid in self._mains or pid == self._launcher.pid
+
+    def _sweep(self) -> None:
+        # A dead child that nobody knows may be a launch whose outcome is still on its way.
+        self._sweep_wanted = self._launcher.busy
+        if not self._sweep_wanted:
+            reaper.sweep_orphans(self._is_known)
+
+    # --- what the launcher asks ---
+
+    def hello(self) -> dict[str, Any]:
+        """The first message to every zygote."""
+        return {
+            "cgroup_root": self._containment.root,
+            "mark": self._run_id,
+            "nofile": list(self._zygote.nofile),
+            "drain_lock": self._drain_lock,
+        }
+
+    def survivors(self) -> Iterable[Survivor]:
+        """Every launch that is confirmed and not over."""
+        for order in self._orders.values():
+            if order.pid:
+                log = order.log.fd if order.log is not None and order.log.fd >= 0 else None
+                pidfd = order.pidfd if order.pidfd >= 0 and not self._containment.root else None
+                yield Survivor(order.id, order.pid, pidfd, log, self.logs.path(order.name))
+
+    def fate(self, order_id: int) -> tuple[Fate, int]:
+        """What became of an unconfirmed order."""
+        return self._containment.fate(self._contained(self._orders[order_id]))
+
+    def zygote_replaced(self, why: str) -> None:
+        """A new zygote was started."""
+        message = f"{why}; another one was started, running vassals are not affected"
+        self._note("", Note(NoteType.WARNING, "ZygoteReplaced", message))

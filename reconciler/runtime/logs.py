@@ -1,0 +1,285 @@
+"""Captured output: from each vassal's pipe into its log file, without passing through Python, without losing a byte.
+
+Used by `host` (pipes) and by the control socket (`path`, `tail`, `follow`). A disk that is full or failing leaves the
+data in the pipe, where the vassal waits, until a timer finds the disk willing again. Descriptors stay bounded: one
+read end per running vassal, and a few hundred files open at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, field
+
+from emperorctl.models.status import Note, NoteType
+from emperorctl.models.vassal import Logs
+from emperorctl.reconciler.runtime import logfiles
+
+__all__ = ["LogPipe", "LogStore"]
+
+OPEN_MAX = 256
+_CHUNK = 256 * 1024
+_PIPE_SIZE = 1024 * 1024
+_RETRY_FIRST = 0.25
+_RETRY_MAX = 5.0
+_READ = 64 * 1024
+
+
+@dataclass(slots=True, eq=False)
+class LogPipe:
+    """The read end of one launch's output. `ended` is called once, when the last writer has gone."""
+
+    stream: _Stream
+    fd: int
+    ended: Callable[[], None]
+    stuck: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _Stream:
+    """One vassal's log."""
+
+    name: str
+    file: logfiles.LogFile
+    pipes: set[LogPipe] = field(default_factory=set)
+    followers: set[asyncio.Event] = field(default_factory=set)
+    failing: bool = False
+
+
+class LogStore:
+    """All log files of one Emperor."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        directory: str,
+        note: Callable[[str, Note], None],
+        open_max: int = OPEN_MAX,
+    ) -> None:
+        self._loop = loop
+        self._directory = directory
+        self._note = note
+        self._open_max = open_max
+        self._streams: dict[str, _Stream] = {}
+        self._open: OrderedDict[str, _Stream] = OrderedDict()
+        self._stuck: set[LogPipe] = set()
+        self._retry: asyncio.TimerHandle | None = None
+        self._delay = _RETRY_FIRST
+        self._big_pipes = os.geteuid() == 0
+
+    def path(self, name: str) -> str:
+        """Where this vassal's output goes, or would."""
+        return f"{self._directory}/{logfiles.log_file_name(name)}"
+
+    def open(self, name: str, limits: Logs, uid: int, ended: Callable[[], None]) -> tuple[LogPipe, int]:
+        """A new pipe for a launch, and its write end for the vassal, which its user may open again. Raises OSError."""
+        reading, writing = os.pipe2(os.O_CLOEXEC)
+        try:
+            os.set_blocking(reading, False)
+            if self._big_pipes:
+                # An ordinary user's pipes count against a limit that is better left to the vassals.
+                try:
+                    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+                except OSError:
+                    self._big_pipes = False
+                # Or /dev/stdout could not be opened by it.
+                os.fchown(writing, uid, -1)
+            stream = self._stream(name, limits)
+            pipe = LogPipe(stream, reading, ended)
+            self._loop.add_reader(reading, self._readable, pipe)
+        except BaseException:
+            os.close(reading)
+            os.close(writing)
+            raise
+        stream.pipes.add(pipe)
+        return pipe, writing
+
+    def forget(self, name: str) -> None:
+        """Drop what is kept in memory of a vassal that runs no more; its files stay."""
+        stream = self._streams.get(name)
+        if stream is not None and not stream.pipes and not stream.followers:
+            self._close_file(stream)
+            del self._streams[name]
+
+    async def tail(self, name: str, lines: int) -> bytes:
+        """The last `lines` lines; all that is kept where negative."""
+        opened = logfiles.open_all(self.path(name), self._kept(name))
+        try:
+            return await asyncio.to_thread(logfiles.tail, opened, lines)
+        finally:
+            for fd, _ in opened:
+                os.close(fd)
+
+    async def follow(self, name: str, lines: int) -> AsyncGenerator[bytes, None]:
+        """The last `lines` lines, then whatever is written, across rotations, until the caller stops listening."""
+        stream = self._stream(name, None)
+        wake = asyncio.Event()
+        stream.followers.add(wake)
+        file = stream.file
+        rotations = file.rotations
+        opened = logfiles.open_all(file.path, file.max_files)
+        # Without a present file what is open is an older one, and all of it belongs to the tail.
+        current = os.path.exists(file.path) and bool(opened)
+        fd, position = os.dup(opened[0][0]) if current else -1, opened[0][1] if current else 0
+        try:
+            try:
+                data = await asyncio.to_thread(logfiles.tail, opened, lines)
+            finally:
+                for old, _ in opened:
+                    os.close(old)
+            if data:
+                yield data
+            while True:
+                wake.clear()
+                while fd >= 0 and (data := os.pread(fd, _READ, position)):
+                    position += len(data)
+                    yield data
+                if fd >= 0 and rotations == file.rotations:
+                    await wake.wait()
+                    continue
+                if fd >= 0:
+                    os.close(fd)
+                    rotations += 1
+                fd, rotations = _open_age(file, rotations)
+                position = 0
+                if fd < 0:
+                    await wake.wait()
+        finally:
+            stream.followers.discard(wake)
+            if fd >= 0:
+                os.close(fd)
+            self.forget(name)
+
+    def close(self) -> None:
+        """Take what is still in the pipes, then let go of everything."""
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        for stream in list(self._streams.values()):
+            for pipe in list(stream.pipes):
+                for _ in range(_PIPE_SIZE // _CHUNK + 1):
+                    try:
+                        self._make_room(stream)
+                        if not stream.file.take(pipe.fd, _CHUNK):
+                            break
+                    except OSError:
+                        break
+                self._end(pipe)
+            self._close_file(stream)
+        self._streams.clear()
+
+    # --- the pipes ---
+
+    def _readable(self, pipe: LogPipe) -> None:
+        stream = pipe.stream
+        try:
+            self._make_room(stream)
+            moved = stream.file.take(pipe.fd, _CHUNK)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._fail(pipe, error)
+            return
+        if moved == 0:
+            self._end(pipe)
+            return
+        self._recover(pipe)
+        for follower in stream.followers:
+            follower.set()
+
+    def _end(self, pipe: LogPipe) -> None:
+        self._loop.remove_reader(pipe.fd)
+        self._stuck.discard(pipe)
+        os.close(pipe.fd)
+        pipe.fd = -1
+        pipe.stream.pipes.discard(pipe)
+        pipe.ended()
+
+    def _fail(self, pipe: LogPipe, error: OSError) -> None:
+        if not pipe.stuck:
+            pipe.stuck = True
+            self._stuck.add(pipe)
+            self._loop.remove_reader(pipe.fd)
+        stream = pipe.stream
+        if not stream.failing:
+            stream.failing = True
+            words = os.strerror(error.errno or 0)
+            message = f"the log {stream.file.path} can't be written: {words}; the vassal waits when its pipe is full"
+            self._note(stream.name, Note(NoteType.WARNING, "LogWriteFailed", message))
+        if self._retry is None:
+            self._retry = self._loop.call_later(self._delay, self._try_again)
+
+    def _recover(self, pipe: LogPipe) -> None:
+        stream = pipe.stream
+        if pipe.stuck:
+            pipe.stuck = False
+            self._stuck.discard(pipe)
+            self._loop.add_reader(pipe.fd, self._readable, pipe)
+        if stream.failing:
+            stream.failing = False
+            self._note(stream.name, Note(NoteType.NORMAL, "LogWriteRecovered", f"{stream.file.path} is written again"))
+
+    def _try_again(self) -> None:
+        self._retry = None
+        self._delay = min(self._delay * 2, _RETRY_MAX)
+        # One that fails tells enough about a full disk; the others wait for the next time.
+        for pipe in list(self._stuck):
+            self._readable(pipe)
+            if pipe.stuck and pipe.fd >= 0:
+                break
+        if not self._stuck:
+            self._delay = _RETRY_FIRST
+        elif self._retry is None:
+            self._retry = self._loop.call_later(self._delay, self._try_again)
+
+    # --- the files ---
+
+    def _stream(self, name: str, limits: Logs | None) -> _Stream:
+        stream = self._streams.get(name)
+        if stream is None:
+            known = limits or Logs()
+            stream = _Stream(name, logfiles.LogFile(self.path(name), known.max_size, known.max_files))
+            self._streams[name] = stream
+        elif limits is not None:
+            stream.file.max_size = limits.max_size
+            stream.file.max_files = limits.max_files
+        return stream
+
+    def _kept(self, name: str) -> int:
+        stream = self._streams.get(name)
+        return stream.file.max_files if stream is not None else Logs().max_files
+
+    def _make_room(self, stream: _Stream) -> None:
+        """Have this file among the open ones, and not too many of them."""
+        if stream.name in self._open:
+            self._open.move_to_end(stream.name)
+            return
+        while len(self._open) >= self._open_max:
+            _, oldest = self._open.popitem(last=False)
+            oldest.file.close()
+        self._open[stream.name] = stream
+
+    def _close_file(self, stream: _Stream) -> None:
+        self._open.pop(stream.name, None)
+        stream.file.close()
+
+
+def _open_quietly(path: str) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return -1
+
+
+def _open_age(file: logfiles.LogFile, rotations: int) -> tuple[int, int]:
+    """The file that was being written after so many rotations, or the oldest one still there."""
+    behind = min(file.rotations - rotations, file.max_files)
+    while behind > 0:
+        fd = _open_quietly(f"{file.path}.{behind}")
+        if fd >= 0:
+            return fd, file.rotations - behind
+        behind -= 1
+    return _open_quietly(file.path), file.rotations

@@ -1,0 +1,89 @@
+"""A launch written down as an order for the zygote.
+
+Used by `host`. Pure but for reading the names of resource limits; the meaning of each field is in `zygote.child`.
+"""
+
+from __future__ import annotations
+
+import resource
+from dataclasses import dataclass
+from typing import Any
+
+from emperorctl.models.vassal import Vassal
+from emperorctl.reconciler.runtime.identity import Identity
+from emperorctl.reconciler.runtime.zygote import orders
+
+__all__ = ["ORDER_MAX", "Unusable", "Where", "write_order"]
+
+ORDER_MAX = 8 * 1024 * 1024
+"""Bytes: more than any kernel accepts as command and environment."""
+
+
+class Unusable(Exception):
+    """Fields that no process can be made from; arguments as of `failures.unusable`."""
+
+    def __init__(self, step: str, reason: str, message: str, remedy: str) -> None:
+        super().__init__(message)
+        self.step, self.reason, self.message, self.remedy = step, reason, message, remedy
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """What is decided anew for each order: its id, the roles of its descriptors in the order they are sent,
+    its cgroup, and its log file."""
+
+    id: int
+    roles: tuple[str, ...]
+    cgroup: str | None
+    log: str | None
+
+
+def write_order(vassal: Vassal, env: dict[str, str], identity: Identity, where: Where) -> bytes:
+    """The encoded order. Raises Unusable."""
+    launch = vassal.launch
+    order: dict[str, Any] = {
+        "id": where.id,
+        "argv": list(launch.command),
+        "env": env,
+        "fds": list(where.roles),
+        "cgroup": where.cgroup,
+        "log": where.log,
+        "cwd": launch.working_dir,
+        "umask": launch.umask,
+        "nice": launch.nice,
+        "rlimits": _rlimits(vassal),
+    }
+    if identity.switch:
+        order["ids"] = [identity.uid, identity.gid, list(identity.groups)]
+    data = orders.encode({"launch": order})
+    if b"\\u0000" in data and _has_nul(launch.command, env):
+        raise Unusable("execve", "NulCharacter", "the command or its environment holds a NUL character", "remove it")
+    if len(data) > ORDER_MAX:
+        raise Unusable(
+            "execve",
+            "TooLong",
+            "the command and its environment are longer than the kernel accepts",
+            "shorten `command` or `env`",
+        )
+    return data
+
+
+def _has_nul(command: tuple[str, ...], env: dict[str, str]) -> bool:
+    return any("\0" in text for text in (*command, *env, *env.values()))
+
+
+def _rlimits(vassal: Vassal) -> list[tuple[str, int, int, int]]:
+    found = []
+    for limit in vassal.launch.rlimits:
+        number = getattr(resource, f"RLIMIT_{limit.name.upper()}", None)
+        if number is None:
+            raise Unusable(
+                "rlimits",
+                "UnknownLimit",
+                f'this host has no resource limit "{limit.name}"',
+                "see setrlimit(2) for the names, such as nofile or nproc",
+            )
+        soft = resource.RLIM_INFINITY if limit.soft is None else limit.soft
+        hard = resource.RLIM_INFINITY if limit.hard is None else limit.hard
+        found.append((limit.name, number, soft, hard))
+    return found

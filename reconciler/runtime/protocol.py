@@ -1,0 +1,131 @@
+"""The emperor protocol's channel: one stream socket pair per launch, a byte at a time, into `Signs`.
+
+Used by `host`. Reads are bounded: garbage by the megabyte or a million repeated bytes cost a little time and no
+memory, and a vassal that never stops talking is heard ten times a second. The host is told only of what changes
+meaning. Not in here: what follows from a sign.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+
+from emperorctl.models.observed import Signs
+from emperorctl.models.protocol import FromVassal, ToVassal
+
+__all__ = ["Channel", "heard"]
+
+_READ_MAX = 4096
+_BURST_MAX = 64 * 1024
+_BURST_SECONDS = 0.1
+_KNOWN = bytes(FromVassal)
+
+
+def heard(signs: Signs, data: bytes, now: float, told: float = 0.0) -> tuple[Signs, bool]:
+    """The signs after these bytes, and whether anything changed its meaning.
+
+    `now` is monotonic, and so is `told`, when the latest order to reload was sent (0: never).
+    """
+    changes: dict[str, float | int] = {}
+    matters = False
+    if spawns := data.count(FromVassal.SPAWNED):
+        changes["spawned"] = now
+        changes["spawns"] = signs.spawns + spawns
+        matters = True
+    for byte, name, before in (
+        (FromVassal.ACCEPTING, "accepting", signs.accepting),
+        (FromVassal.LOYAL, "loyal", signs.loyal),
+        (FromVassal.WILL, "will", signs.will),
+        (FromVassal.HEARTBEAT, "heartbeat", signs.heartbeat),
+    ):
+        if byte in data:
+            changes[name] = now
+            # After a reload the vassal says it all again (uWSGI all but byte 1), and it means something again.
+            again = byte != FromVassal.HEARTBEAT and before is not None
+            matters = matters or before is None or (again and before < max(signs.spawned or 0.0, told))
+    if garbage := len(data.translate(None, _KNOWN)):
+        changes["garbage"] = signs.garbage + garbage
+    if not changes:
+        return signs, False
+    return replace(signs, **changes), matters  # type: ignore[arg-type]
+
+
+class Channel:
+    """The Emperor's end for one launch. `changed` is called when a fact changed its meaning."""
+
+    __slots__ = ("_burst", "_burst_since", "_changed", "_loop", "_paused", "_sock", "_told", "signs")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, changed: Callable[[], None]) -> None:
+        self.signs = Signs()
+        self._loop = loop
+        self._sock: socket.socket | None = sock
+        self._changed = changed
+        self._burst = 0
+        self._burst_since = 0.0
+        self._paused: asyncio.TimerHandle | None = None
+        self._told = 0.0
+        sock.setblocking(False)
+        loop.add_reader(sock, self._readable)
+
+    def send(self, byte: int) -> bool:
+        """Say one byte. False when the vassal has closed its end, or has let its buffer fill up."""
+        if self._sock is None:
+            return False
+        if byte == ToVassal.RELOAD:
+            self._told = self._loop.time()
+        try:
+            return self._sock.send(bytes((byte,)), socket.MSG_NOSIGNAL) == 1
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        """The process is gone: hear its last words (bounded), then close."""
+        for _ in range(_BURST_MAX // _READ_MAX):
+            if self._sock is None or not self._read():
+                break
+        self._shut()
+
+    def _readable(self) -> None:
+        if self._read():
+            self._changed()
+            return
+        now = self._loop.time()
+        if now - self._burst_since > _BURST_SECONDS:
+            self._burst_since, self._burst = now, 0
+        if self._burst > _BURST_MAX and self._sock is not None:
+            self._loop.remove_reader(self._sock)
+            self._paused = self._loop.call_later(_BURST_SECONDS, self._resume)
+
+    def _resume(self) -> None:
+        self._paused = None
+        if self._sock is not None:
+            self._loop.add_reader(self._sock, self._readable)
+
+    def _read(self) -> bool:
+        """Read once; True when a fact changed its meaning."""
+        assert self._sock is not None
+        now = self._loop.time()
+        try:
+            data = self._sock.recv(_READ_MAX)
+        except BlockingIOError:
+            return False
+        except OSError:
+            data = b""
+        if not data:
+            self.signs = replace(self.signs, closed=now)
+            self._shut()
+            return True
+        self._burst += len(data)
+        self.signs, matters = heard(self.signs, data, now, self._told)
+        return matters
+
+    def _shut(self) -> None:
+        if self._paused is not None:
+            self._paused.cancel()
+            self._paused = None
+        if self._sock is not None:
+            self._loop.remove_reader(self._sock)
+            self._sock.close()
+            self._sock = None

@@ -1,0 +1,55 @@
+"""Starting the zygote: before anything heavy is imported, and from the main thread.
+
+Called by the `run` command first thing, and by `launcher` when a zygote has to be replaced. Imports only what an
+interpreter has loaded anyway.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import socket
+import sys
+
+__all__ = ["ZygoteHandle", "spawn_zygote"]
+
+_BOOT = "import sys; sys.path.append(sys.argv[1]); from zygote.main import main; main(int(sys.argv[2]))"
+_TARGET = 3
+
+
+class ZygoteHandle:
+    """A zygote that was started: its pid, its pidfd, and our end of its socket.
+
+    `nofile` is the (soft, hard) limit on descriptors that vassals are to have: the Emperor's own, before it raises it.
+    """
+
+    __slots__ = ("nofile", "pid", "pidfd", "sock")
+
+    def __init__(self, pid: int, pidfd: int, sock: socket.socket, nofile: tuple[int, int]) -> None:
+        self.pid = pid
+        self.pidfd = pidfd
+        self.sock = sock
+        self.nofile = nofile
+
+
+def spawn_zygote(nofile: tuple[int, int] | None = None) -> ZygoteHandle:
+    """Start a zygote. Main thread only: all it launches dies with the thread that called this. Raises OSError."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    limits = nofile or resource.getrlimit(resource.RLIMIT_NOFILE)
+    target = _TARGET if theirs.fileno() != _TARGET else _TARGET + 1
+    # Nothing of the Emperor's environment: it may hold secrets. A library path may be what makes Python start at all.
+    env = {"PATH": os.defpath, "LANG": "C.UTF-8"}
+    if "LD_LIBRARY_PATH" in os.environ:
+        env["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
+    directory = os.path.dirname(os.path.abspath(__file__))
+    argv = [sys.executable, "-I", "-S", "-X", "utf8", "-c", _BOOT, directory, str(target)]
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_DUP2, theirs.fileno(), target),
+    ]
+    # Blocked from its first instruction; `zygote.main` keeps it so.
+    pid = os.posix_spawn(sys.executable, argv, env, file_actions=actions, setsigmask=list(signal.valid_signals()))
+    theirs.close()
+    ours.setblocking(False)
+    return ZygoteHandle(pid, os.pidfd_open(pid), ours, limits)

@@ -1,0 +1,179 @@
+"""Making one child of the Emperor: clone3 and clone through ctypes, and the few calls that `os` lacks.
+
+Called by `main` in the zygote, which is single-threaded: that is what makes running Python after a raw clone safe.
+CLONE_PARENT makes the new process the Emperor's child, not the zygote's.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import signal
+from typing import NamedTuple
+
+__all__ = [
+    "Cloned",
+    "Cloner",
+    "adopt_orphans",
+    "close_on_exec_from",
+    "default_signals",
+    "die_with_parent",
+    "no_new_privileges",
+    "set_name",
+]
+
+_CLONE_PARENT = 0x0000_8000
+_CLONE_PIDFD = 0x0000_1000
+_CLONE_INTO_CGROUP = 0x2_0000_0000
+_SYS_CLONE3 = 435
+_SYS_CLOSE_RANGE = 436
+_SYS_CLONE = {"x86_64": 56, "i386": 120, "i686": 120, "armv7l": 120, "ppc64le": 120}
+_SYS_CLONE_GENERIC = 220  # aarch64, riscv64, loongarch64
+_SYS_RT_SIGACTION = {"x86_64": 13, "aarch64": 134, "riscv64": 134, "loongarch64": 134}
+_CLOSE_RANGE_CLOEXEC = 4
+_PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
+_PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NO_NEW_PRIVS = 38
+_UNSUPPORTED = {errno.ENOSYS, errno.EINVAL, errno.EPERM, errno.E2BIG, errno.EOPNOTSUPP, errno.EACCES}
+
+# PyDLL keeps the interpreter's lock: the child must not find it held by nobody.
+_libc = ctypes.PyDLL(None, use_errno=True)
+_syscall = _libc.syscall
+_syscall.restype = ctypes.c_long
+_NULL = ctypes.c_void_p(None)
+
+
+class _CloneArgs(ctypes.Structure):
+    _fields_ = [
+        (name, ctypes.c_uint64)
+        for name in (
+            "flags",
+            "pidfd",
+            "child_tid",
+            "parent_tid",
+            "exit_signal",
+            "stack",
+            "stack_size",
+            "tls",
+            "set_tid",
+            "set_tid_size",
+            "cgroup",
+        )
+    ]
+
+
+class Cloned(NamedTuple):
+    """`pid` is 0 in the child. `joined`: it was born in its cgroup; otherwise the child has to join it itself."""
+
+    pid: int
+    pidfd: int
+    joined: bool
+
+
+class Cloner:
+    """Clones, remembering what this kernel (or a seccomp filter in front of it) refuses."""
+
+    def __init__(self, *, clone3: bool = True) -> None:
+        self._clone3 = clone3
+        self._pidfd = ctypes.c_int(-1)
+        self._args = _CloneArgs()
+
+    def clone(self, cgroup: int | None) -> Cloned:
+        """Clone into the cgroup of this directory descriptor, if given. Raises OSError (EAGAIN, ENOMEM …)."""
+        if self._clone3:
+            try:
+                return self._by_clone3(cgroup)
+            except OSError as error:
+                if error.errno not in _UNSUPPORTED:
+                    raise
+                if cgroup is None:
+                    self._clone3 = False
+        return self._by_clone()
+
+    def _by_clone3(self, cgroup: int | None) -> Cloned:
+        args = self._args
+        args.flags = _CLONE_PARENT | _CLONE_PIDFD
+        args.pidfd = ctypes.addressof(self._pidfd)
+        # With CLONE_PARENT the exit signal is the zygote's own (SIGCHLD), and anything but 0 is refused here.
+        args.exit_signal = 0
+        args.cgroup = 0
+        if cgroup is not None:
+            args.flags |= _CLONE_INTO_CGROUP
+            args.cgroup = cgroup
+        pid = _syscall(ctypes.c_long(_SYS_CLONE3), ctypes.byref(args), ctypes.c_size_t(ctypes.sizeof(args)))
+        if pid < 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        return Cloned(pid, self._pidfd.value, cgroup is not None)
+
+    def _by_clone(self) -> Cloned:
+        number = _SYS_CLONE.get(os.uname().machine, _SYS_CLONE_GENERIC)
+        flags = _CLONE_PARENT | _CLONE_PIDFD | signal.SIGCHLD
+        pid = _syscall(ctypes.c_long(number), ctypes.c_ulong(flags), _NULL, ctypes.byref(self._pidfd), _NULL, _NULL)
+        if pid < 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        return Cloned(pid, self._pidfd.value, False)
+
+
+def close_on_exec_from(first: int) -> None:
+    """Nothing from this descriptor up will reach the next program."""
+    result = _syscall(
+        ctypes.c_long(_SYS_CLOSE_RANGE),
+        ctypes.c_uint(first),
+        ctypes.c_uint(0xFFFF_FFFF),
+        ctypes.c_uint(_CLOSE_RANGE_CLOEXEC),
+    )
+    if result == 0:
+        return
+    for entry in os.listdir("/proc/self/fd"):
+        fd = int(entry)
+        if fd >= first:
+            try:
+                os.set_inheritable(fd, False)
+            except OSError as error:
+                # The directory's own descriptor is closed by now.
+                if error.errno != errno.EBADF:
+                    raise
+
+
+def default_signals() -> None:
+    """Every signal back to its default, whatever our parent ignored."""
+    for signum in signal.valid_signals():
+        try:
+            signal.signal(signum, signal.SIG_DFL)
+        except (OSError, ValueError):
+            continue  # KILL and STOP
+    number = _SYS_RT_SIGACTION.get(os.uname().machine)
+    if number is not None:
+        # The C library keeps 32 and 33 for itself and lets nobody touch them; ignored, they would be inherited.
+        action = (ctypes.c_ulong * 4)()
+        for internal in (32, 33):
+            _syscall(ctypes.c_long(number), ctypes.c_long(internal), ctypes.byref(action), _NULL, ctypes.c_size_t(8))
+
+
+def die_with_parent() -> None:
+    """SIGKILL for this process when its parent dies. A later change of uid would clear it again."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def adopt_orphans() -> None:
+    """From now on, what any descendant leaves behind becomes this process's own child."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def no_new_privileges() -> None:
+    """No program run from here on gains anything from set-user-id bits or file capabilities."""
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def set_name(name: str) -> None:
+    """What `ps -o comm` shows for this process, 15 bytes at most."""
+    _prctl(_PR_SET_NAME, ctypes.c_char_p(name.encode()))
+
+
+def _prctl(option: int, value: object) -> None:
+    argument = ctypes.c_ulong(value) if isinstance(value, int) else value
+    zero = ctypes.c_ulong(0)
+    if _libc.prctl(ctypes.c_int(option), argument, zero, zero, zero) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

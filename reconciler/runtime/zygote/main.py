@@ -1,0 +1,247 @@
+"""The zygote's loop: orders in, children of the Emperor out, outcomes back; at the end, the gravedigger.
+
+Run by `runtime.spawn` in a bare interpreter. It reads nothing but its socket, runs no threads, and imports
+everything before the first launch. All signals stay blocked, with default dispositions, for its whole life: that
+is what its children inherit, so they only have to empty the mask, and no terminal or service manager can end it
+before it has buried the vassals.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import gc
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import time
+from typing import Any
+
+from . import child, graves, orders, procfs  # noqa: TID251
+from .clone import Cloned, Cloner, default_signals, set_name  # noqa: TID251
+
+__all__ = ["Zygote", "main"]
+
+_FRESH = 2.0
+"""Seconds after a leader's death during which its session number can't have been given to a stranger:
+the Emperor drops a finished launch long before."""
+
+
+def main(fd: int) -> None:
+    """Serve the socket `fd` until the Emperor is gone."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    default_signals()
+    emperor = os.getppid()
+    with contextlib.suppress(OSError):
+        os.setsid()
+    with contextlib.suppress(OSError):
+        set_name(procfs.ZYGOTE_NAME)
+    sock = socket.socket(fileno=fd)
+    sock.setblocking(True)
+    os.set_inheritable(fd, False)
+    zygote = Zygote(sock, emperor)
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    zygote.serve()
+    zygote.bury()
+    os._exit(0)
+
+
+class _Held:
+    """One launch, as far as the gravedigger needs it. `pidfd` is kept only where there are no cgroups."""
+
+    __slots__ = ("died", "log", "log_path", "pid", "pidfd")
+
+    def __init__(self, pid: int, pidfd: int, log: int, log_path: str) -> None:
+        self.pid = pid
+        self.pidfd = pidfd
+        self.log = log
+        self.log_path = log_path
+        self.died: float | None = None
+
+
+class Zygote:
+    """The state of the loop: launches under way (by status pipe) and launches that live (by id)."""
+
+    def __init__(self, sock: socket.socket, emperor: int) -> None:
+        self._sock = sock
+        self._emperor = emperor
+        self._cloner = Cloner()
+        self._poll = select.epoll()
+        self._poll.register(sock, select.EPOLLIN)
+        self._emperor_fd = -1
+        self._watch_emperor()
+        self._pending: dict[int, int] = {}
+        self._held: dict[int, _Held] = {}
+        self._leaders: dict[int, _Held] = {}
+        self._outcomes: list[list[Any]] = []
+        self._nofile = _raise_nofile()
+        self._root = ""
+        self._mark = b""
+
+    def _watch_emperor(self) -> None:
+        # The socket alone could be held open by a fork of the Emperor.
+        with contextlib.suppress(OSError):
+            self._emperor_fd = os.pidfd_open(self._emperor)
+            self._poll.register(self._emperor_fd, select.EPOLLIN)
+
+    def serve(self) -> None:
+        """Work until the Emperor closes its end or dies."""
+        if os.getppid() != self._emperor:
+            return
+        try:
+            while True:
+                orders_wait = False
+                for fd, _ in self._poll.poll():
+                    if fd in self._pending:
+                        self._settle(fd)
+                    elif fd in self._leaders:
+                        self._leader_died(fd)
+                    elif fd == self._emperor_fd:
+                        return
+                    elif fd == self._sock.fileno():
+                        orders_wait = True
+                # After all that closes descriptors: a new one must not meet an old one's event.
+                if orders_wait:
+                    self._take()
+                if self._outcomes:
+                    orders.send(self._sock, orders.encode({"done": self._outcomes}))
+                    self._outcomes = []
+        except (orders.Closed, BrokenPipeError, ConnectionResetError):
+            return
+
+    def _take(self) -> None:
+        try:
+            message, fds = orders.receive(self._sock)
+        except orders.DescriptorsLost as lost:
+            if "launch" in lost.message:
+                self._refuse(lost.message["launch"]["id"], "descriptors", OSError(24, "descriptors lost"))
+            return
+        if "launch" in message:
+            self._launch(message["launch"], fds)
+        elif "drop" in message:
+            for key in message["drop"]:
+                self._drop(key)
+        elif "hello" in message:
+            self._greet(message["hello"])
+        elif "adopt" in message:
+            self._adopt(message["adopt"], fds)
+
+    def _greet(self, hello: dict[str, Any]) -> None:
+        self._root = hello["cgroup_root"] or ""
+        self._mark = hello["mark"].encode()
+        self._nofile = (hello["nofile"][0], hello["nofile"][1])
+        self._cloner = Cloner(clone3=hello.get("clone3", True))
+        if hello["drain_lock"]:
+            # Held for life: an Emperor started after this one waits for it before it writes the same log files.
+            with contextlib.suppress(OSError):
+                flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+                fcntl.flock(os.open(hello["drain_lock"], flags, 0o600), fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+    def _launch(self, order: dict[str, Any], received: list[int]) -> None:
+        key = order["id"]
+        fds = dict(zip(order["fds"], received, strict=True))
+        log = fds.pop("log", -1)
+        cgroup: int | None = None
+        reading, status = os.pipe()
+        try:
+            if order["cgroup"]:
+                os.mkdir(order["cgroup"], 0o755)
+                cgroup = os.open(order["cgroup"], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            cloned = self._cloner.clone(cgroup)
+        except OSError as error:
+            self._refuse(key, "clone" if cgroup is not None or not order["cgroup"] else "cgroup", error)
+            os.close(reading)
+            if log >= 0:
+                os.close(log)
+        else:
+            if cloned.pid == 0:
+                frame = child.Frame(status, self._emperor, fds, self._nofile)
+                frame.join = cgroup if not cloned.joined else None
+                child.become(order, frame)
+            self._pending[reading] = key
+            self._poll.register(reading, select.EPOLLIN)
+            self._hold(key, cloned, log, order.get("log") or "")
+        finally:
+            os.close(status)
+            if cgroup is not None:
+                os.close(cgroup)
+            for fd in set(fds.values()):
+                os.close(fd)
+
+    def _hold(self, key: int, cloned: Cloned, log: int, log_path: str) -> None:
+        held = _Held(cloned.pid, -1, log, log_path)
+        self._held[key] = held
+        if self._root:
+            os.close(cloned.pidfd)
+        else:
+            self._follow(held, cloned.pidfd)
+
+    def _follow(self, held: _Held, pidfd: int) -> None:
+        held.pidfd = pidfd
+        self._leaders[pidfd] = held
+        self._poll.register(pidfd, select.EPOLLIN)
+
+    def _leader_died(self, pidfd: int) -> None:
+        held = self._leaders.pop(pidfd)
+        held.died = time.monotonic()
+        held.pidfd = -1
+        os.close(pidfd)
+
+    def _settle(self, reading: int) -> None:
+        key = self._pending.pop(reading)
+        report = os.read(reading, 65536)
+        os.close(reading)
+        pid = self._held[key].pid
+        if report:
+            self._drop(key)
+        self._outcomes.append([key, pid, json.loads(report) if report else None])
+
+    def _refuse(self, key: int, step: str, error: OSError) -> None:
+        self._outcomes.append([key, 0, {"step": step, "errno": error.errno or 0, "detail": ""}])
+
+    def _adopt(self, launches: list[dict[str, Any]], fds: list[int]) -> None:
+        """Launches of an earlier zygote: `pidfd` and `log` say whether such a descriptor is next in line."""
+        remaining = iter(fds)
+        for launch in launches:
+            pidfd = next(remaining) if launch["pidfd"] else -1
+            log = next(remaining) if launch["log"] else -1
+            held = _Held(launch["pid"], -1, log, launch["log"] or "")
+            self._held[launch["id"]] = held
+            if pidfd >= 0:
+                self._follow(held, pidfd)
+
+    def _drop(self, key: int) -> None:
+        held = self._held.pop(key, None)
+        if held is None:
+            return
+        if held.log >= 0:
+            os.close(held.log)
+        if held.pidfd >= 0:
+            del self._leaders[held.pidfd]
+            os.close(held.pidfd)
+
+    def bury(self) -> None:
+        """The Emperor is gone: nothing that it launched may stay, and no line of theirs may be lost."""
+        if self._root:
+            graves.bury_cgroup(self._root)
+        elif self._mark:
+            now = time.monotonic()
+            held = self._held.values()
+            sessions = {one.pid for one in held if one.died is None or now - one.died < _FRESH}
+            graves.bury_trees(sessions, self._mark)
+        graves.drain((held.log, held.log_path) for held in self._held.values() if held.log >= 0)
+        if self._root:
+            graves.remove_cgroup(self._root)
+
+
+def _raise_nofile() -> tuple[int, int]:
+    """Room for two descriptors per vassal; returns the limits as they were."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return soft, hard
