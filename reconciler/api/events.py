@@ -1,0 +1,138 @@
+"""The recent past of every vassal: what was decided and what happened, for `describe` and `events`.
+
+The controller records; the control socket lists and watches. Kept in memory alone and bounded: events are
+a help for people, never a source of truth. Every call belongs to the event loop's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from emperorctl.models.status import Note
+from emperorctl.reconciler.clock import Clock
+
+__all__ = ["EventLog"]
+
+_MESSAGE_MAX = 1024
+_Key = tuple[str, str, str, str]
+
+
+@dataclass(slots=True)
+class _Entry:
+    """One event with its repeats; times are wall seconds, `born` and `version` resource versions."""
+
+    name: str
+    note: Note
+    born: int
+    version: int
+    first: float
+    last: float
+    count: int = 1
+
+
+class EventLog:
+    """Events by vassal, repeats counted; at most `limit` in all and `per_vassal` of one name, the oldest go first.
+
+    A record costs the same however many there are.
+    """
+
+    def __init__(self, clock: Clock, *, limit: int = 5000, per_vassal: int = 50) -> None:
+        self._clock = clock
+        self._limit = limit
+        self._per_vassal = per_vassal
+        # Both are ordered by the latest occurrence, oldest first.
+        self._all: OrderedDict[_Key, _Entry] = OrderedDict()
+        self._of: dict[str, OrderedDict[_Key, None]] = {}
+        self._waiters: set[asyncio.Future[None]] = set()
+        self.version = 0
+
+    def record(self, name: str, note: Note) -> None:
+        """Add one event, or count one more of a known one."""
+        now = self._clock.wall()
+        self.version += 1
+        message = note.message if len(note.message) <= _MESSAGE_MAX else note.message[: _MESSAGE_MAX - 1] + "…"
+        key = (name, note.type.value, note.reason, message)
+        own = self._of.setdefault(name, OrderedDict())
+        entry = self._all.get(key)
+        if entry is not None:
+            entry.count += 1
+            entry.last = now
+            entry.version = self.version
+            self._all.move_to_end(key)
+            own.move_to_end(key)
+        else:
+            kept = Note(note.type, note.reason, message)
+            self._all[key] = _Entry(name, kept, self.version, self.version, now, now)
+            own[key] = None
+            if len(own) > self._per_vassal:
+                self._drop(next(iter(own)))
+            elif len(self._all) > self._limit:
+                self._drop(next(iter(self._all)))
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._waiters.clear()
+
+    def list(self, name: str | None = None) -> list[dict[str, object]]:
+        """All events (of one vassal) as API objects, the latest occurrence last."""
+        if name is None:
+            return [_object(entry) for entry in self._all.values()]
+        return [_object(self._all[key]) for key in self._of.get(name, ())]
+
+    def since(self, version: int) -> Sequence[tuple[int, str, dict[str, object]]]:
+        """What came after `version`, oldest first: (version, ADDED or MODIFIED, object).
+
+        Of an event that repeated in between only its latest state; what has been dropped is left out.
+        """
+        changes = [
+            (entry.version, "ADDED" if entry.born > version else "MODIFIED", _object(entry))
+            for entry in self._newest(version)
+        ]
+        changes.reverse()
+        return changes
+
+    async def changed(self, version: int) -> None:
+        """Return once there is something after `version`."""
+        while self.version <= version:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.add(waiter)
+            try:
+                await waiter
+            finally:
+                self._waiters.discard(waiter)
+
+    def _newest(self, version: int) -> Iterator[_Entry]:
+        for entry in reversed(self._all.values()):
+            if entry.version <= version:
+                return
+            yield entry
+
+    def _drop(self, key: _Key) -> None:
+        del self._all[key]
+        own = self._of[key[0]]
+        del own[key]
+        if not own:
+            del self._of[key[0]]
+
+
+def _object(entry: _Entry) -> dict[str, object]:
+    return {
+        "apiVersion": "emperor/v1",
+        "kind": "Event",
+        "metadata": {"name": f"{entry.name}.{entry.born:x}", "resourceVersion": str(entry.version)},
+        "type": entry.note.type.value,
+        "reason": entry.note.reason,
+        "message": entry.note.message,
+        "count": entry.count,
+        "firstTimestamp": _timestamp(entry.first),
+        "lastTimestamp": _timestamp(entry.last),
+        "involvedObject": {"kind": "Vassal", "name": entry.name},
+    }
+
+
+def _timestamp(wall: float) -> str:
+    return datetime.fromtimestamp(int(wall), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

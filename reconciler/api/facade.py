@@ -1,0 +1,91 @@
+"""What the control socket needs of the Emperor, as protocols: everything the API can do goes through here.
+
+Real: `reconciler.emperor.Emperor` with its board and log store. Fake: `tests.fakes.emperor.FakeEmperor`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+from emperorctl.reconciler.api.events import EventLog
+
+__all__ = ["BoardView", "EmperorFacade", "LogView"]
+
+
+class BoardView(Protocol):
+    """Every vassal's API object, already encoded as JSON."""
+
+    @property
+    def version(self) -> int:
+        """The resource version of the latest change of any vassal."""
+        ...
+
+    def get(self, name: str) -> bytes | None:
+        """One object; None where there is no such vassal."""
+        ...
+
+    def snapshot(self) -> tuple[int, list[bytes]]:
+        """The version and all objects, sorted by name."""
+        ...
+
+    def since(self, version: int) -> list[tuple[int, str, bytes]] | None:
+        """(version, ADDED|MODIFIED|DELETED, object) after `version`, oldest first; None when that is too long ago."""
+        ...
+
+    async def changed(self, version: int) -> None:
+        """Return once the version is above `version`."""
+        ...
+
+
+class LogView(Protocol):
+    """The captured output of the vassals."""
+
+    async def tail(self, name: str, lines: int) -> bytes:
+        """The last `lines` lines of a vassal's log, all of it where `lines` is negative."""
+        ...
+
+    def follow(self, name: str, lines: int) -> AsyncIterator[bytes]:
+        """The same, and then whatever is written, until the reader leaves."""
+        ...
+
+
+class EmperorFacade(Protocol):
+    """The Emperor as its API sees it. A name that a method gets is a full name, as `resolve` gives it."""
+
+    @property
+    def board(self) -> BoardView: ...
+
+    @property
+    def events(self) -> EventLog: ...
+
+    @property
+    def logs(self) -> LogView: ...
+
+    def resolve(self, name: str) -> str:
+        """The full name of the one vassal meant. Raises NotFound or Ambiguous."""
+        ...
+
+    def reload(self, name: str) -> None:
+        """Order a reload; overrules the budgets."""
+        ...
+
+    def reload_all(self) -> int:
+        """Order a reload of every vassal; how many there were."""
+        ...
+
+    def stop(self, name: str) -> None:
+        """Suspend: stop, and hold until `start`."""
+        ...
+
+    def start(self, name: str) -> None:
+        """End the suspension."""
+        ...
+
+    def clear_blacklist(self, names: Sequence[str] | None) -> list[str]:
+        """Pardon these vassals (all for None); the names that were on the list."""
+        ...
+
+    def version(self) -> dict[str, object]:
+        """Who answers: version, pid and the like."""
+        ...

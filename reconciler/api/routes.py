@@ -1,0 +1,266 @@
+"""Every request that the API knows, in one explicit table; each calls one thing of the Emperor's.
+
+Called through `app`, which has already settled who asks and has read the whole body. A name in a path may
+contain an encoded "/"; it is one segment there and decoded here.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from urllib.parse import unquote
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from emperorctl.models.errors import Ambiguous, NotFound
+from emperorctl.models.names import printable
+from emperorctl.models.vassal import Kind
+from emperorctl.reconciler.api import answers, watches
+from emperorctl.reconciler.api.answers import Refused
+from emperorctl.reconciler.api.facade import EmperorFacade
+from emperorctl.reconciler.api.selectors import Selector, parse_selector
+from emperorctl.reconciler.api.streams import Stream, pieces
+
+__all__ = ["Api"]
+
+_LOG = logging.getLogger(__name__)
+_VASSALS = "/apis/emperor/v1/vassals"
+_BLACKLIST = "/apis/emperor/v1/blacklist"
+_JSON = "application/json"
+_ONE_FIELD = "metadata.name="
+
+
+class Api:
+    """The answers, each by the Emperor given."""
+
+    def __init__(self, emperor: EmperorFacade) -> None:
+        self._emperor = emperor
+
+    def routes(self) -> list[Route]:
+        """The whole table."""
+
+        def order(verb: str, act: Callable[[str], None]) -> Route:
+            return Route(f"{_VASSALS}/{{name}}/{verb}", self._order(verb, act), methods=["POST"])
+
+        return [
+            Route("/version", self.version),
+            Route("/healthz", self.healthz),
+            Route(_VASSALS, self.vassals),
+            Route(f"{_VASSALS}/{{name}}", self.vassal),
+            Route(f"{_VASSALS}/{{name}}/log", self.log),
+            order("reload", self._emperor.reload),
+            order("stop", self._emperor.stop),
+            order("start", self._emperor.start),
+            Route("/apis/emperor/v1/reload", self.reload_all, methods=["POST"]),
+            Route(_BLACKLIST, self.blacklist),
+            Route(f"{_BLACKLIST}/clear", self.clear_blacklist, methods=["POST"]),
+            Route("/apis/emperor/v1/events", self.events),
+        ]
+
+    async def version(self, _request: Request) -> Response:
+        """Who answers."""
+        return answers.respond(self._emperor.version())
+
+    async def healthz(self, _request: Request) -> Response:
+        """That the loop turns."""
+        return PlainTextResponse("ok\n")
+
+    async def vassals(self, request: Request) -> Stream:
+        """The list of vassals, or a watch of them."""
+        selector = parse_selector(_option(request, "labelSelector"))
+        name = self._field_selector(request)
+        if _flag(request, "watch"):
+            return self._watch_vassals(request, name, selector)
+        version, objects = self._emperor.board.snapshot()
+        if name is not None:
+            one = self._emperor.board.get(name)
+            objects = [] if one is None else [one]
+        return _list(request, "VassalList", version, await watches.select(objects, selector))
+
+    async def vassal(self, request: Request) -> Response:
+        """One vassal."""
+        return Response(self._object(self._name(request)) + b"\n", media_type=_JSON)
+
+    async def log(self, request: Request) -> Response | Stream:
+        """What a vassal has printed, and with `follow` what it prints from now on."""
+        name = self._name(request)
+        lines = _number(request, "tail", -1)
+        status = json.loads(self._object(name))["status"]
+        if not status.get("log") and status.get("kind") == Kind.UWSGI:
+            raise Refused(
+                404,
+                "NotCaptured",
+                f'the output of "{name}" is not captured: it goes to the Emperor\'s stderr, or to the logto of its own'
+                " config. To have it captured, start the Emperor with: emperorctl run --uwsgi-logs capture",
+            )
+        media = "text/plain; charset=utf-8"
+        if _flag(request, "follow"):
+            return Stream(request, self._emperor.logs.follow(name, lines), media)
+        text = await self._emperor.logs.tail(name, lines)
+        return Stream(request, pieces(_cut(text)), media, len(text))
+
+    async def reload_all(self, request: Request) -> Response:
+        """Order a reload of every vassal."""
+        count = self._emperor.reload_all()
+        _audit(request, "reload", f"all {count}")
+        return answers.success(count=count)
+
+    async def blacklist(self, request: Request) -> Stream:
+        """The vassals that are kept from starting, with their budgets."""
+        version, objects = self._emperor.board.snapshot()
+        # Most are not on it: what the compact form says outright is not decoded.
+        found = [json.loads(encoded) for encoded in objects if b'"blacklist":null' not in encoded]
+        items = [
+            answers.object_bytes(
+                {
+                    "apiVersion": "emperor/v1",
+                    "kind": "BlacklistEntry",
+                    "metadata": {"name": vassal["metadata"]["name"]},
+                    **vassal["status"]["blacklist"],
+                }
+            )
+            for vassal in found
+            if vassal["status"].get("blacklist")
+        ]
+        return _list(request, "BlacklistEntryList", version, items)
+
+    async def clear_blacklist(self, request: Request) -> Response:
+        """Pardon some vassals or all; nothing is done where one of the names is wrong."""
+        asked = _names(await request.body())
+        names = [self._emperor.resolve(name) for name in asked] if asked else None
+        cleared = self._emperor.clear_blacklist(names)
+        _audit(request, "clear the blacklist of", ", ".join(cleared) or "nobody")
+        return answers.success(names=cleared)
+
+    async def events(self, request: Request) -> Stream:
+        """The list of events, or a watch of them."""
+        name = self._involved(_option(request, "involvedObject"))
+        types = {part for part in _option(request, "types").split(",") if part}
+        log = self._emperor.events
+
+        def wanted(event: dict[str, object]) -> bool:
+            involved = event["involvedObject"]
+            assert isinstance(involved, dict)
+            return (not types or event["type"] in types) and (not name or involved["name"] == name)
+
+        if _flag(request, "watch"):
+            after = _version(request)
+            if after is not None and after > log.version:
+                raise watches.GONE
+            return Stream(request, watches.watch_events(log, after, wanted), _JSON)
+        items = [answers.object_bytes(event) for event in log.list(name or None) if wanted(event)]
+        return _list(request, "EventList", log.version, items)
+
+    def _order(self, verb: str, act: Callable[[str], None]) -> Callable[[Request], Awaitable[Response]]:
+        async def ordered(request: Request) -> Response:
+            name = self._name(request)
+            act(name)
+            _audit(request, verb, name)
+            return answers.success(kind="vassals", name=name)
+
+        return ordered
+
+    def _watch_vassals(self, request: Request, name: str | None, selector: Selector) -> Stream:
+        board, after = self._emperor.board, _version(request)
+        if after is not None and (after > board.version or board.since(after) is None):
+            raise watches.GONE
+        return Stream(request, watches.watch_vassals(board, after, name=name, selector=selector), _JSON)
+
+    def _name(self, request: Request) -> str:
+        try:
+            name = unquote(request.path_params["name"], errors="strict")
+        except UnicodeDecodeError:
+            raise Refused(400, "BadRequest", "the name is not UTF-8") from None
+        return self._emperor.resolve(name)
+
+    def _object(self, name: str) -> bytes:
+        encoded = self._emperor.board.get(name)
+        if encoded is None:
+            raise NotFound(name)
+        return encoded
+
+    def _field_selector(self, request: Request) -> str | None:
+        text = _option(request, "fieldSelector")
+        if not text:
+            return None
+        if not text.startswith(_ONE_FIELD):
+            raise Refused(400, "BadRequest", f'can\'t select by "{text}": the only field is {_ONE_FIELD}NAME')
+        name = text.removeprefix(_ONE_FIELD)
+        try:
+            return self._emperor.resolve(name)
+        except NotFound:
+            # It may come to be.
+            return name
+
+    def _involved(self, name: str) -> str:
+        """The full name, also of a vassal that is gone but has left events."""
+        if not name or self._emperor.events.list(name):
+            return name
+        try:
+            return self._emperor.resolve(name)
+        except (NotFound, Ambiguous):
+            return name
+
+
+def _list(request: Request, kind: str, version: int, items: list[bytes]) -> Stream:
+    parts = list(answers.list_parts(kind, version, items))
+    return Stream(request, pieces(parts), _JSON, sum(map(len, parts)))
+
+
+def _cut(text: bytes, size: int = 256 * 1024) -> list[bytes]:
+    return [text[start : start + size] for start in range(0, len(text), size)]
+
+
+def _option(request: Request, key: str) -> str:
+    return request.query_params.get(key, "")
+
+
+def _flag(request: Request, key: str) -> bool:
+    text = _option(request, key).lower()
+    if text not in {"", "0", "1", "false", "true"}:
+        raise Refused(400, "BadRequest", f'{key}: expected true or false, got "{text[:40]}"')
+    return text in {"1", "true"}
+
+
+def _number(request: Request, key: str, default: int) -> int:
+    text = _option(request, key)
+    if not text:
+        return default
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdecimal() and len(digits) <= 18):
+        raise Refused(400, "BadRequest", f'{key}: expected a whole number, got "{text[:40]}"')
+    return int(text)
+
+
+def _version(request: Request) -> int | None:
+    """The `resourceVersion` asked for; None where none is, and for "0", which means any."""
+    number = _number(request, "resourceVersion", 0)
+    if number < 0:
+        raise Refused(400, "BadRequest", "resourceVersion: expected a number from a list or a watch")
+    return number or None
+
+
+def _names(body: bytes) -> list[str]:
+    if not body.strip():
+        return []
+    wrong = Refused(400, "BadRequest", 'expected a body such as {"names": ["shop"]}, or none for all')
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        raise wrong from None
+    if not isinstance(document, dict) or document.keys() - {"names"}:
+        raise wrong
+    names = document.get("names")
+    if names is None:
+        return []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise wrong
+    return names
+
+
+def _audit(request: Request, verb: str, what: str) -> None:
+    peer = request.state.peer
+    _LOG.info("uid %d (pid %d) ordered: %s %s", peer.uid, peer.pid, verb, printable(what))

@@ -1,0 +1,186 @@
+"""An Emperor for the API and the CLI to talk to: vassals are plain objects, orders are written down.
+
+The board and the event log are the real ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from emperorctl.models.errors import Ambiguous, NotFound
+from emperorctl.models.status import Note, NoteType
+from emperorctl.reconciler.api.events import EventLog
+from emperorctl.reconciler.board import Board
+
+__all__ = ["BORN", "FakeEmperor", "FakeLogs", "SetClock", "vassal"]
+
+BORN = 1_795_489_200.0
+"""2026-11-24T03:00:00Z"""
+
+
+class SetClock:
+    """Both clocks stand where they are put."""
+
+    def __init__(self, wall: float = BORN) -> None:
+        self.now = wall
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def wall(self) -> float:
+        return self.now
+
+
+def vassal(name: str, **changes: Any) -> dict[str, Any]:
+    """A running native vassal; a keyword `status_x` or `meta_x` changes that one field, `spec` the whole spec."""
+    result: dict[str, Any] = {
+        "apiVersion": "emperor/v1",
+        "kind": "Vassal",
+        "metadata": {
+            "name": name,
+            "labels": {},
+            "annotations": {},
+            "generation": 1,
+            "creationTimestamp": "2026-11-24T03:00:00Z",
+        },
+        "spec": {"command": ["gunicorn", "-b", "127.0.0.1:8000"], "reload": {"signal": "SIGHUP"}},
+        "status": {
+            "phase": "Running",
+            "observedGeneration": 1,
+            "kind": "native",
+            "source": "dir:///etc/vassals",
+            "file": f"/etc/vassals/{name}.yaml",
+            "conditions": [
+                _condition("Accepted", "True", "Valid"),
+                _condition("Ready", "True", "Started"),
+                _condition("Loyal", "True", "Survived"),
+                _condition("Progressing", "False", "Settled"),
+            ],
+            "processes": [
+                {"pid": 4711, "startTime": 99, "uid": 33, "gid": 33, "since": "2026-11-24T03:00:00Z"},
+            ],
+            "ready": 1,
+            "wanted": 1,
+            "respawns": 0,
+            "lastRespawn": None,
+            "lastReload": None,
+            "lastExit": None,
+            "blacklist": None,
+            "suspended": False,
+            "log": f"/var/lib/emperorctl/logs/{name}.log",
+        },
+    }
+    for key, value in changes.items():
+        part, _, field = key.partition("_")
+        if part == "spec":
+            result["spec"] = value
+        else:
+            result["metadata" if part == "meta" else "status"][field] = value
+    return result
+
+
+def _condition(kind: str, status: str, reason: str, message: str = "") -> dict[str, Any]:
+    return {
+        "type": kind,
+        "status": status,
+        "reason": reason,
+        "message": message,
+        "lastTransitionTime": "2026-11-24T03:00:00Z",
+        "observedGeneration": 1,
+    }
+
+
+class FakeLogs:
+    """Logs as texts; `follow` goes on with whatever is `written` later."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, bytes] = {}
+        self.readers = 0
+        self._news = asyncio.Event()
+
+    async def tail(self, name: str, lines: int) -> bytes:
+        kept = self.texts.get(name, b"").splitlines(keepends=True)
+        return b"".join(kept if lines < 0 else kept[max(0, len(kept) - lines) :])
+
+    async def follow(self, name: str, lines: int) -> AsyncIterator[bytes]:
+        self.readers += 1
+        try:
+            yield await self.tail(name, lines)
+            seen = len(self.texts.get(name, b""))
+            while True:
+                news = self._news
+                text = self.texts.get(name, b"")[seen:]
+                seen += len(text)
+                if text:
+                    yield text
+                else:
+                    await news.wait()
+        finally:
+            self.readers -= 1
+
+    def write(self, name: str, text: bytes) -> None:
+        self.texts[name] = self.texts.get(name, b"") + text
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+
+class FakeEmperor:
+    """Vassals by name; `orders` is what was ordered, in order. `broken` makes `version` a bug."""
+
+    def __init__(self, *vassals: dict[str, Any]) -> None:
+        self.clock = SetClock()
+        self.objects: dict[str, dict[str, Any]] = {}
+        self.board = Board(lambda name: self.objects[name])
+        self.events = EventLog(self.clock)
+        self.logs = FakeLogs()
+        self.orders: list[str] = []
+        self.broken = False
+        for one in vassals:
+            self.put(one)
+
+    def put(self, one: dict[str, Any]) -> None:
+        self.objects[one["metadata"]["name"]] = copy.deepcopy(one)
+        self.board.change(one["metadata"]["name"])
+
+    def take(self, name: str) -> None:
+        self.board.remove(name)
+        del self.objects[name]
+
+    def note(self, name: str, reason: str, message: str = "", *, warning: bool = False) -> None:
+        self.events.record(name, Note(NoteType.WARNING if warning else NoteType.NORMAL, reason, message))
+
+    def resolve(self, name: str) -> str:
+        if name in self.objects:
+            return name
+        fits = [known for known in self.objects if known.rpartition(".")[0] == name]
+        if not fits:
+            raise NotFound(name)
+        if len(fits) > 1:
+            raise Ambiguous(name, fits)
+        return fits[0]
+
+    def reload(self, name: str) -> None:
+        self.orders.append(f"reload {name}")
+
+    def reload_all(self) -> int:
+        self.orders.append("reload all")
+        return len(self.objects)
+
+    def stop(self, name: str) -> None:
+        self.orders.append(f"stop {name}")
+
+    def start(self, name: str) -> None:
+        self.orders.append(f"start {name}")
+
+    def clear_blacklist(self, names: Sequence[str] | None) -> list[str]:
+        held = [name for name in names or self.objects if self.objects[name]["status"]["blacklist"]]
+        self.orders.append(f"clear {' '.join(held)}")
+        return held
+
+    def version(self) -> dict[str, object]:
+        if self.broken:
+            raise RuntimeError("a bug")
+        return {"version": "0.1.0", "pid": 1}
