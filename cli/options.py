@@ -1,0 +1,152 @@
+"""Options and arguments that several commands share, and what they mean.
+
+Each command takes `--socket` before and after its name; the later one wins.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from emperorctl.models.errors import UserError
+
+if TYPE_CHECKING:
+    from emperorctl.cli.client import Client
+
+__all__ = [
+    "SETTINGS",
+    "Follow",
+    "GlobalSocket",
+    "Names",
+    "NoHeaders",
+    "OneName",
+    "Output",
+    "Selector",
+    "SimpleOutput",
+    "Socket",
+    "Targets",
+    "bare_name",
+    "connect",
+    "target_names",
+]
+
+SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+"""What every command shares of the parser's settings."""
+
+_SOCKET_HELP = "The Emperor's control socket.  [env: EMPERORCTL_SOCKET]"
+_KINDS = frozenset({"vassals", "vassal", "v", "vassals.emperor", "vassal.emperor"})
+_PREFIXES = ("vassal.emperor/", "vassal/")
+
+
+class Output(StrEnum):
+    """The forms of `get`."""
+
+    WIDE = "wide"
+    JSON = "json"
+    YAML = "yaml"
+    NAME = "name"
+
+
+class SimpleOutput(StrEnum):
+    """The forms of commands without a table of columns to choose from."""
+
+    JSON = "json"
+    YAML = "yaml"
+
+
+def _complete_names(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Names of vassals, for the shell; nothing where no Emperor answers."""
+    from emperorctl.cli.client import VASSALS
+    from emperorctl.models.errors import EmperorError
+
+    try:
+        items = connect(ctx, ctx.params.get("socket")).get(VASSALS)["items"]
+    except EmperorError:
+        return []
+    return [name for item in items if (name := item["metadata"]["name"]).startswith(incomplete)]
+
+
+GlobalSocket = Annotated[str | None, typer.Option("--socket", "-s", metavar="PATH", help=_SOCKET_HELP)]
+Socket = Annotated[str | None, typer.Option("--socket", "-s", metavar="PATH", help=_SOCKET_HELP)]
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="NAME",
+        hidden=True,
+        autocompletion=_complete_names,
+        show_default=False,
+    ),
+]
+OneName = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME",
+        hidden=True,
+        autocompletion=_complete_names,
+    ),
+]
+Targets = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="TYPE [NAME]",
+        hidden=True,
+        autocompletion=_complete_names,
+        show_default=False,
+    ),
+]
+NoHeaders = Annotated[bool, typer.Option("--no-headers", help="Print no header line.")]
+Selector = Annotated[
+    str,
+    typer.Option(
+        "--selector",
+        "-l",
+        metavar="SELECTOR",
+        help="By labels: k=v, k!=v, k in (a,b), k notin (a,b), k, !k; all of them must hold.",
+        show_default=False,
+    ),
+]
+Follow = Annotated[bool, typer.Option("--watch", "-w", help="Go on with every change.")]
+
+
+def connect(ctx: typer.Context, socket: str | None) -> Client:
+    """The client of the Emperor that the command line or the environment names, for as long as the command runs."""
+    from emperorctl.cli.client import Client
+    from emperorctl.cli.paths import default_socket
+
+    client = Client(socket or ctx.find_root().obj or default_socket())
+    ctx.call_on_close(client.close)
+    return client
+
+
+def bare_name(text: str) -> str:
+    """A vassal's name from `NAME`, `vassal/NAME`, or what `-o name` prints."""
+    for prefix in _PREFIXES:
+        if text.startswith(prefix) and text != prefix:
+            return text.removeprefix(prefix)
+    return text
+
+
+def target_names(words: list[str] | None) -> list[str]:
+    """The names in `TYPE`, `TYPE NAME…` or `TYPE/NAME…`; empty means all of that type. Raises UserError."""
+    if not words:
+        raise UserError("required resource not specified: expected for example vassals, or vassal NAME")
+    if "/" not in words[0]:
+        _known_kind(words[0])
+        if any(not name for name in words):
+            raise UserError("a name is empty")
+        return words[1:]
+    names = []
+    for word in words:
+        kind, slash, name = word.partition("/")
+        if not slash or not name:
+            raise UserError(f'expected TYPE/NAME like the others, got "{word}"')
+        _known_kind(kind)
+        names.append(name)
+    return names
+
+
+def _known_kind(kind: str) -> None:
+    if kind.lower() not in _KINDS:
+        raise UserError(f'the server doesn\'t have a resource type "{kind}"')

@@ -1,0 +1,94 @@
+"""API objects as table rows, and times as ages. Pure: `now` is given, in wall seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from emperorctl.models.durations import format_age
+
+__all__ = ["COLUMNS", "EVENT_COLUMNS", "WIDE", "age", "event_row", "labels_cell", "seen", "until", "vassal_row"]
+
+COLUMNS = ("NAME", "READY", "STATUS", "LOYAL", "RESTARTS", "AGE")
+WIDE = ("PID", "UID", "MONITOR", "SOCKET", "LAST-RELOAD")
+EVENT_COLUMNS = ("LAST SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE")
+_NONE = "<none>"
+
+
+def age(timestamp: str | None, now: float) -> str:
+    """How long ago an API time was, in kubectl's short form."""
+    if not timestamp:
+        return "<unknown>"
+    try:
+        return format_age(now - datetime.fromisoformat(timestamp).timestamp())
+    except ValueError:
+        return "<unknown>"
+
+
+def until(timestamp: str | None, now: float) -> str:
+    """How long until an API time: `in 12s`, or `now`."""
+    try:
+        seconds = datetime.fromisoformat(timestamp or "").timestamp() - now
+    except ValueError:
+        return "<unknown>"
+    return f"in {format_age(seconds)}" if seconds >= 1 else "now"
+
+
+def vassal_row(vassal: Mapping[str, Any], now: float, *, wide: bool = False) -> list[str]:
+    """One vassal under COLUMNS, and with `wide` under WIDE as well."""
+    metadata, status = vassal["metadata"], vassal["status"]
+    restarts = str(status["respawns"])
+    if status["respawns"] and status.get("lastRespawn"):
+        restarts += f" ({age(status['lastRespawn'], now)} ago)"
+    row = [
+        metadata["name"],
+        f"{status['ready']}/{status['wanted']}",
+        status["phase"],
+        _condition(status, "Loyal"),
+        restarts,
+        age(metadata["creationTimestamp"], now),
+    ]
+    if wide:
+        process = status["processes"][0] if status["processes"] else None
+        row += [
+            str(process["pid"]) if process else _NONE,
+            str(process["uid"]) if process else _NONE,
+            status["source"] or _NONE,
+            _NONE,
+            age(status["lastReload"], now) if status.get("lastReload") else _NONE,
+        ]
+    return row
+
+
+def labels_cell(vassal: Mapping[str, Any]) -> str:
+    """All labels in one cell."""
+    labels = vassal["metadata"].get("labels") or {}
+    return ",".join(f"{key}={value}" for key, value in sorted(labels.items())) or _NONE
+
+
+def event_row(event: Mapping[str, Any], now: float) -> list[str]:
+    """One event under EVENT_COLUMNS."""
+    involved = event["involvedObject"]
+    return [
+        seen(event, now),
+        event["type"],
+        event["reason"],
+        f"{str(involved['kind']).lower()}/{involved['name']}",
+        " ".join(event["message"].split()),
+    ]
+
+
+def seen(event: Mapping[str, Any], now: float) -> str:
+    """When an event was last seen, and how often: `3m (x5 over 10m)`."""
+    last = age(event["lastTimestamp"], now)
+    if event["count"] <= 1:
+        return last
+    return f"{last} (x{event['count']} over {age(event['firstTimestamp'], now)})"
+
+
+def _condition(status: Mapping[str, Any], kind: str) -> str:
+    for condition in status["conditions"]:
+        if condition["type"] == kind:
+            return str(condition["status"])
+    return "Unknown"

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+from typing import Any
+
+from emperorctl.cli.describe import lines_of
+from tests.fakes.emperor import BORN, FakeEmperor, vassal
+
+NOW = BORN + 3600
+
+
+def described(one: dict[str, Any], *events: dict[str, Any]) -> str:
+    return "\n".join(lines_of(one, events, NOW)) + "\n"
+
+
+def test_a_vassal_in_good_health() -> None:
+    emperor = FakeEmperor()
+    emperor.note("shop", "Spawned", "launch 1")
+    emperor.clock.now += 600
+    emperor.note("shop", "Spawned", "launch 1")
+    one = vassal("shop", meta_labels={"tier": "front", "team": "web"}, meta_generation=2)
+    assert described(one, *emperor.events.list()) == (
+        "Name:         shop\n"
+        "Labels:       team=web\n"
+        "              tier=front\n"
+        "Annotations:  <none>\n"
+        "Kind:         native\n"
+        "Source:       dir:///etc/vassals\n"
+        "File:         /etc/vassals/shop.yaml\n"
+        "Created:      2026-11-24T03:00:00Z (60m ago)\n"
+        "Generation:   2 (running: 1)\n"
+        "Status:       Running\n"
+        "Ready:        1/1\n"
+        "Restarts:     0\n"
+        "Last Reload:  <none>\n"
+        "Last Exit:    <none>\n"
+        "Blacklist:    <none>\n"
+        "Log:          /var/lib/emperorctl/logs/shop.log\n"
+        "Spec:\n"
+        "  command:  gunicorn -b 127.0.0.1:8000\n"
+        "  reload:\n"
+        "    signal:  SIGHUP\n"
+        "Processes:\n"
+        "  PID   UID  GID  Age\n"
+        "  ---   ---  ---  ---\n"
+        "  4711  33   33   60m\n"
+        "Conditions:\n"
+        "  Type         Status  Reason    Age  Message\n"
+        "  ----         ------  ------    ---  -------\n"
+        "  Accepted     True    Valid     60m\n"
+        "  Ready        True    Started   60m\n"
+        "  Loyal        True    Survived  60m\n"
+        "  Progressing  False   Settled   60m\n"
+        "Events:\n"
+        "  Type    Reason   Age                From     Message\n"
+        "  ----    ------   ---                ----     -------\n"
+        "  Normal  Spawned  50m (x2 over 60m)  emperor  launch 1\n"
+    )
+
+
+def test_a_blacklisted_vassal_says_why_and_when() -> None:
+    text = described(
+        vassal(
+            "shop",
+            spec={},
+            status_phase="Blacklisted",
+            status_processes=[],
+            status_ready=0,
+            status_respawns=3,
+            status_lastRespawn="2026-11-24T03:59:00Z",
+            status_lastExit={
+                "code": 3,
+                "reason": "Error",
+                "message": "exited with code 3",
+                "at": "2026-11-24T03:59:50Z",
+            },
+            status_blacklist={
+                "attempts": 3,
+                "firstAttempt": "2026-11-24T03:50:00Z",
+                "lastAttempt": "2026-11-24T03:59:50Z",
+                "throttle": 12.0,
+                "nextTry": "2026-11-24T04:00:02Z",
+            },
+            status_conditions=[
+                {
+                    "type": "Ready",
+                    "status": "False",
+                    "reason": "Blacklisted",
+                    "message": "exited with code 3; retry now with: emperorctl blacklist clear shop",
+                    "lastTransitionTime": "2026-11-24T03:59:50Z",
+                }
+            ],
+        )
+    )
+    assert "Restarts:     3, the last 60s ago\n" in text
+    assert "Last Exit:    Error: exited with code 3, 10s ago\n" in text
+    assert "Blacklist:    3 attempts since 10m, next try in 2s (waits 12s)\n" in text
+    assert (
+        "Why:          exited with code 3; retry now with: emperorctl blacklist clear shop"
+        " (the next try is due in 2s)\n" in text
+    )
+    assert "Spec:  <none>\n" in text
+    assert "Processes:  <none>\n" in text
+    assert text.endswith("Events:  <none>\n")
+
+
+def test_a_refused_edit_of_a_running_vassal_is_told() -> None:
+    one = vassal("shop")
+    one["status"]["conditions"][0] |= {"status": "False", "reason": "UnknownField", "message": "shop.yaml:3: no"}
+    assert "Why:          shop.yaml:3: no\n" in described(one)
+
+
+def test_a_choice_without_settings_is_a_word() -> None:
+    assert "  reload:  restart\n  env:     <none>\n" in described(
+        vassal("x", spec={"reload": {"restart": {}}, "env": {}})
+    )
+
+
+def test_nothing_from_elsewhere_reaches_the_terminal_raw() -> None:
+    one = vassal("shop", spec={"command": ["sh", "-c", "a\nb\x1b[2J"], "env": {"A\x07": "\u202e"}, "none": None})
+    one["metadata"]["labels"] = {"x": "\x1b]0;t\x07"}
+    one["status"]["conditions"][1]["message"] = "first\x1b[31m\nsecond"
+    text = described(one)
+    assert all(char == "\n" or char.isprintable() for char in text)
+    assert "sh -c 'a\\nb\\x1b[2J'" in text
+    assert "first\\x1b[31m second" in text
+    assert "none:     <none>" in text

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import pytest
+
+from emperorctl.cli.rows import age, event_row, labels_cell, until, vassal_row
+from tests.fakes.emperor import BORN, vassal
+
+NOW = BORN + 3600
+
+
+def test_a_running_vassal() -> None:
+    one = vassal("shop", status_respawns=5, status_lastRespawn="2026-11-24T03:57:00Z")
+    assert vassal_row(one, NOW) == ["shop", "1/1", "Running", "True", "5 (3m ago)", "60m"]
+
+
+def test_the_wide_columns() -> None:
+    one = vassal("shop", status_lastReload="2026-11-24T03:50:00Z")
+    assert vassal_row(one, NOW, wide=True)[6:] == ["4711", "33", "dir:///etc/vassals", "<none>", "10m"]
+
+
+def test_a_vassal_without_anything() -> None:
+    one = vassal("shop", status_processes=[], status_ready=0, status_source="", status_conditions=[])
+    assert vassal_row(one, NOW, wide=True) == [
+        *["shop", "0/1", "Running", "Unknown", "0", "60m"],
+        *["<none>", "<none>", "<none>", "<none>", "<none>"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("timestamp", "shown"),
+    [
+        ("2026-11-24T04:00:00Z", "0s"),
+        ("2026-11-24T03:58:30Z", "90s"),
+        ("2026-11-24T05:00:00Z", "<invalid>"),
+        (None, "<unknown>"),
+        ("", "<unknown>"),
+        ("yesterday", "<unknown>"),
+    ],
+)
+def test_ages(timestamp: str | None, shown: str) -> None:
+    assert age(timestamp, NOW) == shown
+
+
+def test_times_to_come() -> None:
+    assert until("2026-11-24T04:00:12Z", NOW) == "in 12s"
+    assert until("2026-11-24T03:00:00Z", NOW) == "now"
+    assert until(None, NOW) == "<unknown>"
+
+
+def test_labels() -> None:
+    assert labels_cell(vassal("shop", meta_labels={"b": "2", "a": "1"})) == "a=1,b=2"
+    assert labels_cell(vassal("shop")) == "<none>"
+
+
+@pytest.mark.parametrize(("count", "seen"), [(1, "3m"), (5, "3m (x5 over 10m)")])
+def test_events(count: int, seen: str) -> None:
+    event = {
+        "type": "Warning",
+        "reason": "Crashed",
+        "message": "exited\n with code 3",
+        "count": count,
+        "firstTimestamp": "2026-11-24T03:50:00Z",
+        "lastTimestamp": "2026-11-24T03:57:00Z",
+        "involvedObject": {"kind": "Vassal", "name": "shop"},
+    }
+    assert event_row(event, NOW) == [seen, "Warning", "Crashed", "vassal/shop", "exited with code 3"]
