@@ -63,6 +63,9 @@ class Orders:
 
 def reign(orders: Orders, zygote: ZygoteHandle) -> int:
     """Reign until told to end; the exit code. Raises UserError where it can't begin."""
+    # What is loaded by now stays, and little of what comes is cyclic: the collector need not look so often.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
     lock = acquire(orders.socket)
     journal = Journal(2, orders.log_format)
     logging.basicConfig(handlers=[journal], level=logging.WARNING, format="%(message)s", force=True)
@@ -155,10 +158,6 @@ class _Reign:
                 reason="Ready",
             )
             _tell_systemd("READY=1")
-            # What is loaded by now stays: the collector need not look at it again and again.
-            gc.collect()
-            gc.freeze()
-            gc.set_threshold(20_000, 20, 50)
             await self.gone.wait()
         finally:
             timer.cancel()

@@ -43,7 +43,7 @@ class UwsgiLogs(StrEnum):
 Sources = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[SOURCE]...",
+        metavar="SOURCE",
         help="A directory (dir://PATH or PATH), or a pattern (glob://PATTERN or PATTERN).",
         show_default=False,
     ),
@@ -53,6 +53,7 @@ Sources = Annotated[
 def run(
     ctx: typer.Context,
     sources: Sources = None,
+    *,
     emperor: Annotated[
         list[str] | None,
         typer.Option(

@@ -171,7 +171,8 @@ class Tree:
                 findings.trouble = _unmounted_problem(folder.path)
                 return
             folder.identity = identity
-            names = [name for name in names if self.layout.fits(level, name)]
+            # In order: of several files that claim one name, the same is the first at every start.
+            names = sorted(name for name in names if self.layout.fits(level, name))
             if level == self.layout.depth:
                 await self._compare_files(folder, fd, names, findings)
             else:

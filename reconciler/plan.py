@@ -25,7 +25,9 @@ UNKILLABLE_AFTER = 5.0
 SETTLE = 1.0
 """Seconds that a process gets to install its handlers before a reload signal that would otherwise end it."""
 TRANSIENT_RETRY = 0.5
-"""Seconds until a launch that failed through nobody's fault is tried again."""
+"""Seconds until a launch that failed through nobody's fault is tried again, …"""
+TRANSIENT_RETRY_MAX = 10.0
+"""… and the most it comes to, twice as long each time in a row."""
 _EARLY = 0.0005
 """Timers may fire this many seconds before their time."""
 
@@ -210,6 +212,7 @@ class _Draft:
         self.notes.append(Note(NoteType.WARNING, "Died", text, detail))
 
     def _failed(self, failure: LaunchFailure | None) -> None:
+        before = self.memory.last_failure
         self._enter(State.ABSENT)
         self.memory.last_failure = failure
         self.memory.loyal = ""
@@ -218,7 +221,9 @@ class _Draft:
             return
         detail = ""
         if failure.transient:
-            self.memory.throttled_until = self.look.now + TRANSIENT_RETRY
+            again = before is not None and before.transient and failure.at - before.at < 2 * TRANSIENT_RETRY_MAX
+            pause = 2 * (failure.at - before.at) if before is not None and again else 0.0
+            self.memory.throttled_until = self.look.now + min(max(pause, TRANSIENT_RETRY), TRANSIENT_RETRY_MAX)
         else:
             detail = self._blacklist()
         self.notes.append(Note(NoteType.WARNING, failure.reason, failure.sentence(), detail))
@@ -243,7 +248,7 @@ class _Draft:
             self.wake_at(at)
             return
         first = memory.number == 0
-        reason = "Created" if first else memory.ordered or ("Retried" if memory.blacklist else "Respawned")
+        reason = "Created" if first else memory.ordered or ("Retried" if memory.blacklist or memory.last_failure else "Respawned")
         self.actions.append(
             Spawn(desired.vassal, memory.number + 1, reason, f"starting generation {desired.generation}")
         )

@@ -45,6 +45,8 @@ def explain(vassal: Vassal, report: Mapping[str, Any], at: float) -> LaunchFailu
         reason = "NoResources" if transient else "LaunchFailed"
         message = f"the process could not be made ({step}: {_words(number)})"
         remedy = "see to the host's limits (processes, descriptors, memory)"
+        if number == errno.EMFILE:
+            remedy = "raise the Emperor's limit on open files (ulimit -n, or LimitNOFILE= in its unit)"
         transient = True
     else:
         detail = _words(number) if number else str(report.get("detail", ""))

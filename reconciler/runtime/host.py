@@ -25,12 +25,14 @@ from emperorctl.models.vassal import Vassal
 from emperorctl.reconciler.clock import Clock
 from emperorctl.reconciler.runtime import cgroups, failures, leftovers, logfiles, reaper
 from emperorctl.reconciler.runtime.containment import Contained, Containment
+from emperorctl.reconciler.runtime.descriptors import Reserve
 from emperorctl.reconciler.runtime.environment import Environments
 from emperorctl.reconciler.runtime.identity import Identities, Identity, IdentityError
 from emperorctl.reconciler.runtime.launcher import Fate, Launcher, Outcome, Prepared, Survivor
-from emperorctl.reconciler.runtime.logs import LogPipe, LogStore
+from emperorctl.reconciler.runtime.logs import LogStore
 from emperorctl.reconciler.runtime.ordering import Unusable, Where, write_order
 from emperorctl.reconciler.runtime.protocol import Channel
+from emperorctl.reconciler.runtime.runs import Order, Run
 from emperorctl.reconciler.runtime.spawn import ZygoteHandle
 from emperorctl.reconciler.runtime.tree import Trees
 from emperorctl.reconciler.runtime.zygote import procfs
@@ -59,39 +61,6 @@ class HostSettings:
     end_patience: float = 5.0
 
 
-@dataclass(slots=True, eq=False)
-class _Order:
-    """What one order made, until nothing of it is left: its processes (by containment) and its log pipe.
-
-    `retired`: there is no main process any more. `cleared`: nor any other.
-    """
-
-    id: int
-    name: str
-    log: LogPipe | None = None
-    pid: int = 0
-    pidfd: int = -1
-    retired: bool = False
-    cleared: bool = False
-    looks: int = 0
-
-
-@dataclass(slots=True, eq=False)
-class _Run:
-    """One launch of a vassal. It has an order once its turn has come, and another if a zygote lost the first."""
-
-    name: str
-    number: int
-    generation: int
-    vassal: Vassal
-    identity: Identity | None = None
-    order: _Order | None = None
-    pid: int = 0
-    pidfd: int = -1
-    channel: Channel | None = None
-    condemned: bool = False
-
-
 class LocalHost:
     """See `reconciler.host.Host`. `start` before the first launch, `close` at the end."""
 
@@ -110,14 +79,15 @@ class LocalHost:
         self._clock = clock
         self._zygote = zygote
         self._observed: dict[str, Observed] = {}
-        self._runs: dict[str, _Run] = {}
-        self._orders: dict[int, _Order] = {}
-        self._mains: dict[int, _Run] = {}
+        self._runs: dict[str, Run] = {}
+        self._orders: dict[int, Order] = {}
+        self._mains: dict[int, Run] = {}
         self._next_order = 1
         self._run_id = f"{settings.instance}.{secrets.token_hex(4)}."
         self._environments = Environments(settings.environ)
-        self._retired: list[_Order] = []
-        self._uncleared: set[_Order] = set()
+        self._living = 0
+        self._retired: list[Order] = []
+        self._uncleared: set[Order] = set()
         self._looking: asyncio.TimerHandle | None = None
         self._orphans: reaper.OrphanHint | None = None
         self._sweep_wanted = False
@@ -144,6 +114,7 @@ class LocalHost:
         with contextlib.suppress(OSError, ValueError):
             hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        self._reserve = Reserve()
         self.logs = LogStore(self._loop, self._settings.log_dir, self._note)
         self._identities = Identities(self._loop)
         place = cgroups.find_place() if self._settings.containment != "tree" else None
@@ -165,7 +136,8 @@ class LocalHost:
         self._all_gone = asyncio.Event()
         for run in {*self._runs.values(), *self._mains.values()}:
             self._end_run(run)
-        if self._orders:
+        # Their logs are not waited for: what is in the pipes is taken below, as far as the disk is willing.
+        if self._living:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._all_gone.wait(), self._settings.end_patience)
         if self._looking is not None:
@@ -219,7 +191,7 @@ class LocalHost:
 
     def launch(self, vassal: Vassal, number: int, generation: int) -> None:
         """Order launch `number`."""
-        run = _Run(vassal.name, number, generation, vassal)
+        run = Run(vassal.name, number, generation, vassal)
         self._runs[vassal.name] = run
         self._observed[vassal.name] = Observed(number, LaunchState.LAUNCHING)
         self._identities.ask(vassal.launch.user, vassal.launch.group, lambda answer: self._identified(run, answer))
@@ -255,7 +227,7 @@ class LocalHost:
             del self._observed[name]
             self.logs.forget(name)
 
-    def _end_run(self, run: _Run) -> None:
+    def _end_run(self, run: Run) -> None:
         run.condemned = True
         if run.order is not None and run.pidfd >= 0:
             self._containment.kill(self._contained(run.order))
@@ -265,26 +237,27 @@ class LocalHost:
 
     # --- a launch, step by step ---
 
-    def _identified(self, run: _Run, answer: Identity | IdentityError) -> None:
+    def _identified(self, run: Run, answer: Identity | IdentityError) -> None:
         if isinstance(answer, IdentityError):
             self._failed(run, failures.from_identity(answer, self._clock.monotonic()))
             return
         run.identity = answer
         self._launcher.submit(lambda: self._prepare(run), lambda outcome: self._settled(run, outcome))
 
-    def _prepare(self, run: _Run) -> Prepared | None:
+    def _prepare(self, run: Run) -> Prepared | None:
         """Its turn has come (again, where a zygote was lost before it started anything): write the order."""
         self._retire(run)
         if run.condemned:
             self._failed(run, failures.cancelled(self._clock.monotonic()))
             return None
         assert run.identity is not None
+        self._reserve.respect()
         launch = run.vassal.launch
         order_id, self._next_order = self._next_order, self._next_order + 1
         give: list[int] = []
         close: list[int] = []
         roles: list[str] = []
-        order = _Order(order_id, run.name)
+        order = Order(order_id, run.name)
         try:
             if launch.capture:
                 order.log, writing = self.logs.open(
@@ -317,9 +290,10 @@ class LocalHost:
             return None
         run.order = order
         self._orders[order_id] = order
+        self._living += 1
         return Prepared(order_id, data, give, close)
 
-    def _settled(self, run: _Run, outcome: Outcome) -> None:
+    def _settled(self, run: Run, outcome: Outcome) -> None:
         now = self._clock.monotonic()
         if outcome.pid:
             # Ours and not reaped, so the number is still its own.
@@ -342,12 +316,12 @@ class LocalHost:
         if self._sweep_wanted:
             self._sweep()
 
-    def _failed(self, run: _Run, failure: LaunchFailure) -> None:
+    def _failed(self, run: Run, failure: LaunchFailure) -> None:
         self._record(run, Observed(run.number, LaunchState.FAILED, failure=failure))
         if run.pidfd < 0:
             self._retire(run)
 
-    def _exited(self, run: _Run) -> None:
+    def _exited(self, run: Run) -> None:
         exit_ = reaper.exit_of(run.pidfd, self._clock.monotonic())
         if exit_ is None:
             return
@@ -365,21 +339,21 @@ class LocalHost:
         if before is not None and before.number == run.number and before.state is LaunchState.ALIVE:
             self._record(run, replace(before, state=LaunchState.EXITED, exit=exit_, signs=signs or before.signs))
 
-    def _heard(self, run: _Run) -> None:
+    def _heard(self, run: Run) -> None:
         before = self._observed.get(run.name)
         if run.channel is None or before is None or before.number != run.number:
             return
         if before.state is LaunchState.ALIVE:
             self._record(run, replace(before, signs=run.channel.signs))
 
-    def _record(self, run: _Run, observed: Observed) -> None:
+    def _record(self, run: Run, observed: Observed) -> None:
         if self._runs.get(run.name) is run:
             self._observed[run.name] = observed
             self._wake(run.name)
 
     # --- after a launch ---
 
-    def _retire(self, run: _Run) -> None:
+    def _retire(self, run: Run) -> None:
         """There is no main process (any more): end the rest of that order, and let go of what belongs to it."""
         if run.channel is not None:
             run.channel.close()
@@ -397,11 +371,12 @@ class LocalHost:
         retired, self._retired = self._retired, []
         self._clear(retired)
 
-    def _clear(self, orders: list[_Order]) -> None:
+    def _clear(self, orders: list[Order]) -> None:
         cleared = self._containment.clear([self._contained(order) for order in orders])
         for order in orders:
             if order.id in cleared:
                 order.cleared = True
+                self._living -= 1
                 self._uncleared.discard(order)
                 self._finish(order)
                 continue
@@ -410,6 +385,8 @@ class LocalHost:
                 message = "processes that it left behind do not die of SIGKILL"
                 self._note(order.name, Note(NoteType.WARNING, "Unkillable", message))
             self._uncleared.add(order)
+        if self._all_gone is not None and not self._living:
+            self._all_gone.set()
         if self._uncleared and self._looking is None:
             pause = min(_RETRIES[min(order.looks, len(_RETRIES)) - 1] for order in self._uncleared)
             self._looking = self._loop.call_later(pause, self._look_again)
@@ -418,7 +395,7 @@ class LocalHost:
         self._looking = None
         self._clear(list(self._uncleared))
 
-    def _finish(self, order: _Order) -> None:
+    def _finish(self, order: Order) -> None:
         """Forget the order once nothing of it is left, its last words included."""
         logged = order.log is None or order.log.fd < 0
         if not (order.retired and order.cleared and logged) or order.id not in self._orders:
@@ -427,10 +404,8 @@ class LocalHost:
         self._launcher.drop(order.id)
         if order.name not in self._runs:
             self.logs.forget(order.name)
-        if self._all_gone is not None and not self._orders:
-            self._all_gone.set()
 
-    def _contained(self, order: _Order) -> Contained:
+    def _contained(self, order: Order) -> Contained:
         return Contained(order.id, order.pid, self._cookie(order.id).encode(), order.retired)
 
     def _cookie(self, order_id: int) -> str:

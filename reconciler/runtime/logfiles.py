@@ -6,9 +6,12 @@ Used by `logs`, which owns the pipes. One writer per file; nothing here is O_APP
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import fcntl
 import hashlib
 import os
 import stat
+import termios
 
 from emperorctl.models.errors import UserError
 
@@ -95,7 +98,7 @@ class LogFile:
         """
         if self.fd < 0:
             self.open()
-        if self.size >= self.max_size:
+        if self.size >= self.max_size and _holds_data(pipe):
             self.rotate()
         # Past the limit only by a little: a chunk that ends where the pipe was empty most likely ends a line.
         room = max(self.max_size - self.size, min(self.max_size, _BLOCK))
@@ -116,6 +119,12 @@ class LogFile:
         self.rotations += 1
         self.close()
         self.open()
+
+
+def _holds_data(pipe: int) -> bool:
+    count = ctypes.c_int()
+    fcntl.ioctl(pipe, termios.FIONREAD, count)
+    return count.value > 0
 
 
 def open_all(path: str, max_files: int) -> list[tuple[int, int]]:

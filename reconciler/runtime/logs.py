@@ -160,13 +160,7 @@ class LogStore:
             self._retry = None
         for stream in list(self._streams.values()):
             for pipe in list(stream.pipes):
-                for _ in range(_PIPE_SIZE // _CHUNK + 1):
-                    try:
-                        self._make_room(stream)
-                        if not stream.file.take(pipe.fd, _CHUNK):
-                            break
-                    except OSError:
-                        break
+                self._empty(pipe)
                 self._end(pipe)
             self._close_file(stream)
         self._streams.clear()
@@ -197,6 +191,19 @@ class LogStore:
         pipe.fd = -1
         pipe.stream.pipes.discard(pipe)
         pipe.ended()
+
+    def _empty(self, pipe: LogPipe) -> None:
+        """All that is in the pipe; bounded, in case somebody still writes."""
+        taken = 0
+        while taken < 4 * _PIPE_SIZE:
+            try:
+                self._make_room(pipe.stream)
+                moved = pipe.stream.file.take(pipe.fd, _CHUNK)
+            except OSError:
+                return
+            if not moved:
+                return
+            taken += moved
 
     def _fail(self, pipe: LogPipe, error: OSError) -> None:
         if not pipe.stuck:

@@ -76,8 +76,7 @@ def test_what_a_stalled_reader_does_not_take_is_counted(pipe: Pipe, monkeypatch:
     while b"lines were dropped" not in received:
         received += os.read(pipe[0], 1 << 20)
         journal.line("after")
-    while journal._taken > journal._written:
-        os.read(pipe[0], 1 << 20)
+    os.close(pipe[0])
     journal.close()
 
 

@@ -46,6 +46,18 @@ def test_the_first_listing_names_everything_once(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_the_first_listing_is_in_order_of_names(tmp_path: Path) -> None:
+    letters = "qwertyuiopasdfghjklzxcvbnm"
+    for letter in letters:
+        write(tmp_path / f"{letter}.yaml", MANIFEST.format(1))
+
+    async def main() -> None:
+        async with watching(tmp_path) as recorder:
+            assert [Path(file).stem for file in recorder.now] == sorted(letters)
+
+    asyncio.run(main())
+
+
 def test_an_empty_directory_is_listed_and_no_trouble(tmp_path: Path) -> None:
     async def story(recorder: Recorder) -> None:
         assert recorder.listed == 1 and recorder.trouble is None

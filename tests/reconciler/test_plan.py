@@ -253,6 +253,15 @@ def test_a_launch_that_fails_through_nobodys_fault_is_tried_again_soon() -> None
     assert outcome.memory.blacklist is None and outcome.requeue_after == 0.5
 
 
+@pytest.mark.parametrize(("gap", "pause"), [(0.1, 0.5), (0.5, 1.0), (4.0, 8.0), (10.0, 10.0), (60.0, 0.5)])
+def test_a_lasting_shortage_is_tried_again_ever_more_slowly(gap: float, pause: float) -> None:
+    before = LaunchFailure(NOW - gap, "descriptors", 24, "NoResources", "too many", transient=True)
+    failure = replace(before, at=NOW)
+    memory = Memory(State.STARTING, 2, native(), 1, last_failure=before)
+    outcome = planned(desired(), Observed(2, LaunchState.FAILED, failure=failure), memory)
+    assert outcome.requeue_after == pause and outcome.memory.blacklist is None
+
+
 def test_a_bad_config_keeps_what_runs() -> None:
     problem = Problem("InvalidYaml", "mapping expected", file="/vassals/shop.yaml", line=3)
     outcome = planned(desired(problem=problem), ALIVE, running(native()))

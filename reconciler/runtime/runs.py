@@ -1,0 +1,48 @@
+"""What the host keeps of one launch: the run, and the order that made its process.
+
+Used by `host` alone. Not in here: anything that acts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from emperorctl.models.vassal import Vassal
+from emperorctl.reconciler.runtime.identity import Identity
+from emperorctl.reconciler.runtime.logs import LogPipe
+from emperorctl.reconciler.runtime.protocol import Channel
+
+__all__ = ["Order", "Run"]
+
+
+@dataclass(slots=True, eq=False)
+class Order:
+    """What one order made, until nothing of it is left: its processes (by containment) and its log pipe.
+
+    `retired`: there is no main process any more. `cleared`: nor any other.
+    """
+
+    id: int
+    name: str
+    log: LogPipe | None = None
+    pid: int = 0
+    pidfd: int = -1
+    retired: bool = False
+    cleared: bool = False
+    looks: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Run:
+    """One launch of a vassal. It has an order once its turn has come, and another if a zygote lost the first."""
+
+    name: str
+    number: int
+    generation: int
+    vassal: Vassal
+    identity: Identity | None = None
+    order: Order | None = None
+    pid: int = 0
+    pidfd: int = -1
+    channel: Channel | None = None
+    condemned: bool = False

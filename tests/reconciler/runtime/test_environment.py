@@ -1,0 +1,70 @@
+"""What a vassal finds in its environment."""
+
+from __future__ import annotations
+
+from emperorctl.models.vassal import Kind, Launch, Vassal
+from emperorctl.reconciler.runtime.environment import DEFAULT_PATH, Environments
+from emperorctl.reconciler.runtime.identity import Identity
+
+SHOP = Identity(1005, 1005, (1005,), "shop", "/home/shop", "/bin/bash", switch=True)
+COOKIE = "abc.1234.7"
+
+
+def env(launch: Launch, environ: dict[str, str]) -> dict[str, str]:
+    return Environments(environ).of(Vassal("a", Kind.NATIVE, "s", "f", launch), 3, SHOP, COOKIE)
+
+
+def test_native_is_built_from_nothing() -> None:
+    found = env(
+        Launch(("a",), env=(("X", "1"),)),
+        {"SECRET": "x", "TZ": "UTC", "LC_ALL": "C", "LANG": "de", "LD_PRELOAD": "/evil.so", "PATH": "/bin"},
+    )
+    assert found == {
+        "PATH": "/bin",
+        "TZ": "UTC",
+        "LC_ALL": "C",
+        "LANG": "de",
+        "HOME": "/home/shop",
+        "USER": "shop",
+        "LOGNAME": "shop",
+        "SHELL": "/bin/bash",
+        "EMPEROR_VASSAL_NAME": "a",
+        "EMPEROR_VASSAL_GENERATION": "3",
+        "X": "1",
+        "EMPERORCTL_INSTANCE": COOKIE,
+    }
+
+
+def test_uwsgi_inherits_with_three_exceptions() -> None:
+    found = env(
+        Launch(("uwsgi",), inherit_env=True, protocol=True),
+        {
+            "A": "b",
+            "HOME": "/root",
+            "NOTIFY_SOCKET": "/run/n",
+            "UWSGI_RELOADS": "3",
+            "UWSGI_EMPEROR_FD": "9",
+            "UWSGI_VASSAL_WORKERS": "4",
+            "UWSGI_WORKERS": "1",
+            "EMPERORCTL_SOCKET": "/x",
+            "EMPERORCTL_INSTANCE": "outer.1.1",
+        },
+    )
+    assert found == {
+        "A": "b",
+        "HOME": "/root",
+        "UWSGI_WORKERS": "4",
+        "UWSGI_EMPEROR_FD": "3",
+        "EMPERORCTL_INSTANCE": COOKIE,
+    }
+
+
+def test_what_the_file_declares_wins_but_not_over_what_finds_the_process_again() -> None:
+    declared = (("PATH", "/opt/bin"), ("HOME", "/srv"), ("EMPERORCTL_INSTANCE", "forged"), ("UWSGI_EMPEROR_FD", "0"))
+    found = env(Launch(("a",), env=declared, protocol=True), {})
+    assert (found["PATH"], found["HOME"]) == ("/opt/bin", "/srv")
+    assert (found["EMPERORCTL_INSTANCE"], found["UWSGI_EMPEROR_FD"]) == (COOKIE, "3")
+
+
+def test_a_path_is_always_there() -> None:
+    assert env(Launch(("a",)), {})["PATH"] == DEFAULT_PATH
