@@ -1,0 +1,59 @@
+"""The real uWSGI Emperor for a test, to compare with. Used through the `real_emperor` fixture of `conftest`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import socket
+import subprocess
+import tempfile
+from pathlib import Path
+from signal import SIGINT
+from typing import Any
+
+from e2e.harness import Household, wait_for
+
+__all__ = ["RealEmperor"]
+
+_PATIENCE = 20.0
+
+
+class RealEmperor:
+    """`uwsgi --emperor DIR`, for comparison. Made by the `real_emperor` fixture, which ends it."""
+
+    def __init__(self, household: Household, binary: Path, *options: str, vassals: Path | None = None) -> None:
+        self.root = Path(tempfile.mkdtemp(prefix="u-", dir="/tmp"))
+        self.vassals = vassals or self.root / "vassals"
+        self.vassals.mkdir(exist_ok=True)
+        self.log_file = self.root / "uwsgi.log"
+        self._stats = self.root / "stats"
+        command: list[str | Path] = [binary, "--emperor", self.vassals, "--emperor-stats", self._stats, *options]
+        with self.log_file.open("wb") as log:
+            self.process = household.spawn(command, cwd=self.root, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        wait_for(self._stats.exists, what=f"uwsgi --emperor answers\n{self.log()}")
+
+    def log(self) -> str:
+        """Everything it and its vassals have printed so far."""
+        return self.log_file.read_text(errors="backslashreplace")
+
+    def stats(self) -> dict[str, Any]:
+        """Its statistics document."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(_PATIENCE)
+            connection.connect(str(self._stats))
+            with connection.makefile("rb") as stream:
+                document: dict[str, Any] = json.loads(stream.read())
+                return document
+
+    def vassal(self, name: str) -> dict[str, Any] | None:
+        """One vassal's part of the statistics; None where there is none."""
+        return next((vassal for vassal in self.stats()["vassals"] if vassal["id"] == name), None)
+
+    def close(self) -> None:
+        """End it: Ragnarok first, SIGKILL when it takes too long (the household ends the rest)."""
+        if self.process.poll() is None:
+            self.process.send_signal(SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(10)
+        shutil.rmtree(self.root, ignore_errors=True)
