@@ -32,6 +32,7 @@ __all__ = [
 
 _PR_SET_CHILD_SUBREAPER = 36
 _CPUCLOCK_SCHED = 2
+_CLEARING_UP = 5.0
 _END_LIMIT = 30.0
 
 
@@ -105,8 +106,22 @@ def kill_and_wait(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
+def _await_children(limit: float) -> None:
+    """Reap children as they end, until there is none or `limit` seconds are over."""
+    deadline = time.monotonic() + limit
+    while psutil.Process().children() and time.monotonic() < deadline:
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                continue
+        time.sleep(0.01)
+
+
 def end_children() -> int:
-    """SIGKILL for every child of this process, adopted ones included, until none is left; returns how many."""
+    """The end of every child of this process, adopted ones included; returns how many needed SIGKILL.
+
+    They get a moment to go by themselves: a zygote that has lost its Emperor is clearing up.
+    """
+    _await_children(_CLEARING_UP)
     ended = 0
     deadline = time.monotonic() + _END_LIMIT
     while children := psutil.Process().children():

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import io
+import json
 import logging
 import os
 import signal
@@ -16,6 +18,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from emperorctl.cli.journal import Journal
+from emperorctl.cli.rows import COLUMNS, WIDE, vassal_row
+from emperorctl.cli.table import Table
 from emperorctl.models.errors import SourceUnavailable, UserError
 from emperorctl.models.status import Note, NoteType
 from emperorctl.models.uwsgi import UwsgiRun
@@ -234,7 +238,12 @@ class _Reign:
         self.journal.line(f"{len(names)} vassals taken off the blacklist", reason="BlacklistCleared")
 
     def _write_table(self) -> None:
-        for line in self.emperor.table():
+        """What `get vassals -o wide` shows."""
+        lines = io.StringIO()
+        now = self.clock.wall()
+        rows = [vassal_row(json.loads(item), now, wide=True) for item in self.board.snapshot()[1]]
+        Table(COLUMNS + WIDE, stream=lines).write(rows)
+        for line in lines.getvalue().splitlines() or ["No resources found"]:
             self.journal.line(line, reason="Status")
 
 

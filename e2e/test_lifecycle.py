@@ -619,7 +619,7 @@ def test_usr1_writes_the_table_to_the_log(emperor: Make) -> None:
     e = emperor().start()
     pid = record(e, "a")
     e.signal(signal.SIGUSR1)
-    e.wait_for(lambda: re.search(rf"\ba\b.*Running.*{pid}", e.log()), what="a line with name, status and pid")
+    e.wait_for(lambda: re.search(rf"NAME +READY +STATUS.*\n.* a +1/1 +Running .* {pid} ", e.log()), what="the table")
 
 
 def test_a_killed_emperor_takes_everything_with_it(emperor: Make) -> None:

@@ -356,6 +356,30 @@ os.write(fd, b"\\x16")
     asyncio.run(scene())
 
 
+def test_repeated_signs_are_recorded_without_a_wake(tmp_path: Path) -> None:
+    code = """
+import os, time
+fd = int(os.environ["UWSGI_EMPEROR_FD"])
+os.write(fd, b"\\x1a")
+os.read(fd, 1)
+os.write(fd, b"\\x1a")
+os.read(fd, 1)
+"""
+
+    async def scene() -> None:
+        async with court(tmp_path) as made:
+            made.host.launch(native("a", *python(code), protocol=True), 1, 1)
+            first = (await made.until("a", lambda seen: seen.signs.heartbeat is not None)).signs.heartbeat
+            made.changed.clear()
+            assert made.host.tell("a", 1, 1)
+            async with asyncio.timeout(5):
+                while made.host.observe("a").signs.heartbeat == first:
+                    await asyncio.sleep(0.005)
+            assert not made.changed.is_set()
+
+    asyncio.run(scene())
+
+
 def test_no_descriptors_left_is_a_transient_failure(tmp_path: Path) -> None:
     import resource
 

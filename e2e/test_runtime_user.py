@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -87,19 +88,17 @@ def as_user(uid: int) -> dict[str, Any]:
     return {"cwd": "/", "env": {"PATH": os.defpath, "PYTHONPATH": str(packages), "LANG": "C.UTF-8"}, **switch}
 
 
-def test_an_ordinary_users_emperor(tmp_path: Path) -> None:
+def test_an_ordinary_users_emperor() -> None:
     uid = os.getuid() or 65534
     python = interpreter(uid)
     if python is None:
         pytest.skip("no Python here that an ordinary user may run the package with")
-    place = tmp_path / "own"
-    place.mkdir()
-    if os.getuid() == 0:
-        os.chown(place, uid, uid)
-        for directory in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-            directory.chmod(0o711)
-    command = [python, "-B", "-c", SCENE, str(place)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, **as_user(uid))
+    # Not below pytest's own directory, which nobody else may enter.
+    with tempfile.TemporaryDirectory() as place:
+        if os.getuid() == 0:
+            os.chown(place, uid, uid)
+        command = [python, "-B", "-c", SCENE, place]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, **as_user(uid))
     print(done.stdout)
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("done\n")

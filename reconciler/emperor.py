@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from emperorctl.models.errors import Ambiguous, NotFound
 from emperorctl.models.names import printable
-from emperorctl.models.plan import State
 from emperorctl.models.status import Note, NoteType
 from emperorctl.reconciler.api.events import EventLog
 from emperorctl.reconciler.api.facade import LogView
@@ -111,17 +110,6 @@ class Emperor:
             if self._parts.store.get(name) is not None:
                 self._parts.store.pardon(name)
         return held
-
-    def table(self) -> list[str]:
-        """One line for each vassal, for the log."""
-        lines = []
-        for name, record in sorted(self._parts.controller.records.items()):
-            process = record.observed.process if record.memory.state is State.RUNNING else None
-            lines.append(
-                f"vassal {printable(name)} {record.phase} pid {process.pid if process else '-'}"
-                f" loyal {'yes' if record.memory.loyal else 'no'} respawns {record.memory.respawns}"
-            )
-        return lines
 
     def _known(self, name: str) -> None:
         if self._parts.store.get(name) is None:

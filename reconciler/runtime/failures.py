@@ -186,14 +186,14 @@ def _limits(vassal: Vassal, report: Mapping[str, Any], step: str, number: int) -
         return (
             "NotPermitted",
             f"the niceness {vassal.launch.nice} can't be set: {detail}",
-            "only root may lower it below the present one",
+            "only root (CAP_SYS_NICE) may lower it below the present one",
         )
     name = printable(str(report.get("detail", ""))) or "nofile"
     words = _words(number) if number else "soft above hard"
     return (
         "NotPermitted",
         f"the limit {name} can't be set: {words}",
-        "the soft limit may not exceed the hard one, and only root may raise the hard one",
+        "the soft limit may not exceed the hard one, and raising the hard one needs CAP_SYS_RESOURCE",
     )
 
 

@@ -122,7 +122,7 @@ class LocalHost:
             leftovers.end_leftovers, self._settings.instance, cgroups.find_place(), {self._zygote.pid}
         )
         for one in self.leftovers:
-            self._report_leftover(one)
+            self._note("", one.note())
         await self._earlier_drained()
         self._containment = self._contain(place)
         self._launcher = Launcher(self._loop, self._zygote, self)
@@ -176,18 +176,17 @@ class LocalHost:
     def _drain_lock(self) -> str:
         return f"{self._settings.log_dir}/.{self._settings.instance}.lock"
 
-    def _report_leftover(self, one: leftovers.Leftover) -> None:
-        what = f"process {one.pid} ({one.command}) of an earlier Emperor"
-        if one.ended:
-            self._note("", Note(NoteType.NORMAL, "LeftoverEnded", f"{what} was ended"))
-        else:
-            self._note("", Note(NoteType.WARNING, "LeftoverRemains", f"{what} does not die"))
-
     # --- Host ---
 
     def observe(self, name: str) -> Observed:
         """The latest launch of `name`; `NEVER_LAUNCHED` where there was none."""
-        return self._observed.get(name, NEVER_LAUNCHED)
+        seen = self._observed.get(name, NEVER_LAUNCHED)
+        if seen.state is LaunchState.ALIVE:
+            channel = self._runs[name].channel
+            if channel is not None and channel.signs is not seen.signs:
+                # Heard since, but nothing that was worth waking anybody: a heartbeat, say.
+                seen = self._observed[name] = replace(seen, signs=channel.signs)
+        return seen
 
     def launch(self, vassal: Vassal, number: int, generation: int) -> None:
         """Order launch `number`."""

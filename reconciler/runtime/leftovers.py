@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 
 from emperorctl.models.names import printable
+from emperorctl.models.status import Note, NoteType
 from emperorctl.reconciler.runtime import cgroups
 from emperorctl.reconciler.runtime.zygote import procfs
 
@@ -26,6 +27,13 @@ class Leftover:
     pid: int
     command: str
     ended: bool
+
+    def note(self) -> Note:
+        """For the events."""
+        what = f"process {self.pid} ({self.command}) of an earlier Emperor"
+        if self.ended:
+            return Note(NoteType.NORMAL, "LeftoverEnded", f"{what} was ended")
+        return Note(NoteType.WARNING, "LeftoverRemains", f"{what} does not die")
 
 
 def end_leftovers(

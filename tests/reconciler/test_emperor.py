@@ -135,9 +135,3 @@ def test_the_object_has_kubernetes_shape(court: Court) -> None:
     assert [item["type"] for item in status["conditions"]] == ["Accepted", "Ready", "Loyal", "Progressing"]
     assert all(item["lastTransitionTime"].endswith("Z") for item in status["conditions"])
     assert status["processes"][0]["pid"] > 0
-
-
-def test_the_table_for_the_log_names_everyone(court: Court) -> None:
-    court.realm.bring_up(native())
-    (line,) = court.emperor.table()
-    assert line.startswith("vassal shop Running pid ") and "loyal yes" in line
