@@ -48,7 +48,7 @@ UWSGI = Limits(size=1024 * 1024, depth=64, nodes=100_000)
 def refusal(
     reason: str, message: str, remedy: str = "", *, file: str, at: tuple[int | None, int | None] = (None, None)
 ) -> ConfigError:
-    """The error to raise for a file, `at` a line and column that count from 1; some reasons have a remedy of their own."""
+    """The error to raise for a file, `at` a line and column that count from 1; some reasons bring a remedy along."""
     remedy = remedy or _REMEDIES.get(reason, "")
     return ConfigError(Problem(reason, message, remedy, file=file, line=at[0], column=at[1]))
 

@@ -112,6 +112,8 @@ def _unlucky(name: str, memory: Memory) -> tuple[Condition, str]:
         return _not_ready("DoNotRespawn", f"{cause}; edit or touch its file to try again"), word or Phase.ERROR
     if memory.blacklist is not None:
         return _not_ready("Blacklisted", cause + retry), Phase.BLACKLISTED
+    if memory.last_failure is not None:
+        return _not_ready("LaunchFailed", cause), word or Phase.ERROR
     if memory.throttled_until is not None:
         return _not_ready("Throttled", "waiting for its turn: many vassals were started at once"), Phase.THROTTLED
     return _not_ready("Pending", cause or "not started yet"), word or Phase.PENDING

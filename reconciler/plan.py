@@ -248,7 +248,8 @@ class _Draft:
             self.wake_at(at)
             return
         first = memory.number == 0
-        reason = "Created" if first else memory.ordered or ("Retried" if memory.blacklist or memory.last_failure else "Respawned")
+        retried = memory.blacklist is not None or memory.last_failure is not None
+        reason = "Created" if first else memory.ordered or ("Retried" if retried else "Respawned")
         self.actions.append(
             Spawn(desired.vassal, memory.number + 1, reason, f"starting generation {desired.generation}")
         )

@@ -15,7 +15,7 @@ _MOST = 32
 
 
 class Reserve:
-    """The last descriptors below the soft limit at the time it is made: 32 of them, or a quarter where there are few."""
+    """The last descriptors below the soft limit of this moment: 32 of them, or a quarter where there are few."""
 
     def __init__(self) -> None:
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]

@@ -300,3 +300,13 @@ def test_the_worst_files_known_are_reported(record_property: Callable[[str, obje
         started = time.process_time()
         parse(text[: text.rfind(b"\n")], "toml", "x")
         record_property(f"toml {name}", round(time.process_time() - started, 3))
+
+
+@pytest.mark.parametrize(
+    ("format", "data"),
+    [("yaml", b"a: ["), ("json", b"{"), ("toml", b"a = "), ("yaml", b"a: " + b"[" * 99), ("json", b'["\\ud800"]')],
+)
+def test_every_refusal_says_what_to_do(format: Format, data: bytes) -> None:
+    with pytest.raises(ConfigError) as refused:
+        parse(data, format, "f")
+    assert refused.value.problem.remedy

@@ -251,6 +251,7 @@ def test_a_launch_that_fails_through_nobodys_fault_is_tried_again_soon() -> None
         desired(), Observed(1, LaunchState.FAILED, failure=failure), Memory(State.STARTING, 1, native(), 1)
     )
     assert outcome.memory.blacklist is None and outcome.requeue_after == 0.5
+    assert outcome.phase == "Error" and condition(outcome, ConditionType.READY) == (Truth.FALSE, "LaunchFailed")
 
 
 @pytest.mark.parametrize(("gap", "pause"), [(0.1, 0.5), (0.5, 1.0), (4.0, 8.0), (10.0, 10.0), (60.0, 0.5)])
