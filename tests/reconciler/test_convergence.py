@@ -14,6 +14,7 @@ from emperorctl.models.vassal import Reload, ReloadMethod, Stop, Vassal
 from tests.fakes.vassals import native, report, uwsgi
 from tests.reconciler.test_controller import Realm
 
+FIRST_WAIT = 3.0
 NAMES = st.sampled_from(["a", "b", "c.ini"])
 
 
@@ -73,16 +74,21 @@ class Kingdom(RuleBasedStateMachine):
             if works:
                 self.realm.host.confirm(name, now)
             else:
+                self._hold(name, 0.5 if transient else FIRST_WAIT)
                 self.realm.host.fail(name, now, transient=transient)
             self.realm.time.settle()
-            self._hold(name)
 
     @rule(name=NAMES, code=st.sampled_from([0, 1, 26]))
     def process_exits(self, name: str, code: int) -> None:
-        if self.realm.host.observe(name).state is LaunchState.ALIVE:
+        seen = self.realm.host.observe(name)
+        if seen.state is LaunchState.ALIVE and seen.process is not None:
+            loyal = seen.signs.loyal is not None or self.realm.time.now - seen.process.since >= 10.0
+            if code == 26:
+                self._hold(name, float("inf"))
+            elif not loyal:
+                self._hold(name, FIRST_WAIT)
             self.realm.host.exit(name, self.realm.time.now, code=code)
             self.realm.time.settle()
-            self._hold(name)
 
     @rule(name=NAMES)
     def serves_its_first_request(self, name: str) -> None:
@@ -100,17 +106,16 @@ class Kingdom(RuleBasedStateMachine):
         self.realm.controller.resync()
         self.realm.time.settle()
 
-    def _hold(self, name: str) -> None:
-        """Note the time before which no new process may be started without a pardon."""
+    def _hold(self, name: str, seconds: float) -> None:
+        """What now ends by itself may not be started again before so many seconds, unless a person says so."""
         record = self.realm.controller.records.get(name)
-        if record is not None and record.memory.blacklist is not None and record.memory.state is State.ABSENT:
-            self.earliest[name] = record.memory.blacklist.next_try
+        if record is not None and record.memory.state in {State.STARTING, State.RUNNING}:
+            self.earliest[name] = self.realm.time.now + seconds
 
     @invariant()
     def no_restart_before_its_time(self) -> None:
         for name in self.realm.host.alive():
-            if self.realm.host.observe(name).state is LaunchState.LAUNCHING:
-                assert self.earliest.pop(name, 0.0) <= self.realm.time.now + 0.001
+            assert self.earliest.pop(name, 0.0) <= self.realm.time.now + 0.001
 
     @invariant()
     def no_process_without_an_owner(self) -> None:
