@@ -386,7 +386,9 @@ def test_a_removed_file_that_comes_back_while_its_vassal_stops_is_started_again(
     second = e.wait_running("a", other_than=first)
     assert seconds_of(e, "a") == 1004
     assert not alive(first)
-    assert [process.pid for process in psutil.Process(e.pid).children() if process.name() == "sleep"] == [second]
+    sleepers = psutil.Process(e.pid).children
+    # What was killed may take a moment to be reaped.
+    wait_for(lambda: [process.pid for process in sleepers() if process.name() == "sleep"] == [second])
 
 
 # --- suspended ---

@@ -478,12 +478,12 @@ def test_a_source_that_may_not_be_read_says_nothing(emperor: Make) -> None:
     e, path, pid = started(emperor)
     e.vassals.chmod(0)
     try:
-        path.write_text(manifest(1002))
         e.wait_log("PermissionDenied")
         assert e.main_pid("a") == pid
         assert alive(pid)
     finally:
         e.vassals.chmod(0o755)
+    path.write_text(manifest(1002))
     wait_version(e, "a", 1002)
 
 
