@@ -188,7 +188,11 @@ def test_garbage_hurts_nobody(
             reading.exception()  # being cut off is as good an answer as any
         reading.cancel()
         writer.close()
-        assert (await ask(path, "GET", "/healthz")).status == 200
+        try:
+            answer = await ask(path, "GET", "/healthz")
+        except ConnectionError:  # the limits are hasty: a loaded machine may miss them once
+            answer = await ask(path, "GET", "/healthz")
+        assert answer.status == 200
 
     served(emperor, tmp_path, scenario, HASTY)
     assert emperor.orders == []
