@@ -79,7 +79,9 @@ def next_event(parser: CParser, text: str, file: str) -> Event:
         said = [getattr(error, part, None) for part in ("context", "problem")]
         message = "not YAML: " + (", ".join(str(part) for part in said if part) or str(error))
         at = (mark.line + 1, mark.column + 1) if mark else (None, None)
-        raise refusal("InvalidSyntax", message, file=file, at=at) from None
+        # A newer libyaml has a limit of its own on nesting, and meets it in its look ahead, before ours.
+        reason = "TooComplex" if "maximum nesting depth" in message else "InvalidSyntax"
+        raise refusal(reason, message, file=file, at=at) from None
 
 
 def resolve(text: str) -> Any:
