@@ -75,10 +75,12 @@ class LaunchFailure:
 
 @dataclass(frozen=True, slots=True)
 class Signs:
-    """What the vassal said over the emperor protocol in this launch: when each byte last came, None for never.
+    """What the vassal said in this launch, by a byte of the emperor protocol or by systemd's notifications: when each
+    was last said, None for never.
 
-    `closed` is when it closed its end. `garbage` counts bytes that mean nothing.
-    `spawns` counts byte 1: one more after each reload the vassal carried out.
+    `closed` is when it closed its end. `garbage` counts bytes that mean nothing. `heartbeat` is byte 26 or WATCHDOG=1.
+    `spawns` counts byte 1: one more after each reload the vassal carried out. `reinforcements` counts byte 30.
+    `ready`, `reloading` and `stopping` are READY=1, RELOADING=1 and STOPPING=1; `status` is the text of STATUS=.
     """
 
     spawned: float | None = None
@@ -89,6 +91,11 @@ class Signs:
     heartbeat: float | None = None
     closed: float | None = None
     garbage: int = 0
+    reinforcements: int = 0
+    ready: float | None = None
+    reloading: float | None = None
+    stopping: float | None = None
+    status: str = ""
 
 
 @dataclass(frozen=True, slots=True)

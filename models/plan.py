@@ -38,12 +38,13 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Spawn:
-    """Start launch `number` of this vassal."""
+    """Start launch `number` of this vassal. `urgent`: ahead of all that wait to be launched."""
 
     vassal: Vassal
     number: int
     reason: str
     message: str
+    urgent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +125,9 @@ class Memory:
     `throttled_until` is the time that the throttle has set aside for the next spawn. `ordered`: why the next spawn is
     part of a reload or of a person's order and not throttled (a CamelCase word). `abandoned`: exit code 26, not
     started again until a pardon. `overdue`: it survived SIGKILL so long that this has been reported.
+
+    `first_run` is when it was first launched, `last_run` when the present or latest process was launched or told to
+    reload; `reloads` counts the reloads that kept the process.
     """
 
     state: State = State.ABSENT
@@ -147,6 +151,9 @@ class Memory:
     ordered: str = ""
     abandoned: bool = False
     overdue: bool = False
+    first_run: float | None = None
+    last_run: float | None = None
+    reloads: int = 0
 
     def copy(self) -> Memory:
         """The same memory, to be changed apart."""

@@ -20,6 +20,7 @@ __all__ = [
     "Kind",
     "Launch",
     "Logs",
+    "Notify",
     "Reload",
     "ReloadMethod",
     "Rlimit",
@@ -53,6 +54,14 @@ class StopMethod(StrEnum):
     PROTOCOL = "protocol"
 
 
+class Notify(StrEnum):
+    """Who may speak for a vassal over systemd's notification socket."""
+
+    NONE = "none"
+    MAIN = "main"
+    ALL = "all"
+
+
 @dataclass(frozen=True, slots=True)
 class Rlimit:
     """One resource limit: `name` as in `RLIMIT_NOFILE` without its prefix, lower case; None is unlimited."""
@@ -70,6 +79,7 @@ class Launch:
     the Emperor's own where `inherit_env`, otherwise a short list. `user` and `group` are names or decimal
     ids, None for the Emperor's own. `protocol`: the process gets `UWSGI_EMPEROR_FD`.
     `capture`: stdout and stderr go to the vassal's log file instead of the Emperor's stderr.
+    `notify`: the process gets `NOTIFY_SOCKET`, and may speak there.
     """
 
     command: tuple[str, ...]
@@ -83,6 +93,7 @@ class Launch:
     rlimits: tuple[Rlimit, ...] = ()
     protocol: bool = False
     capture: bool = True
+    notify: Notify = Notify.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +129,7 @@ class Vassal:
     `content` is a digest of whatever the running program reads again on a reload (a uWSGI config's text;
     empty for a native manifest): a difference there, and none in `launch`, asks for a reload.
     `loyal_after` is in seconds. `spec` is the effective description for people, JSON-ready.
+    `zerg_of` is the name of the vassal that it reinforces, empty for all others.
     """
 
     name: str
@@ -130,6 +142,7 @@ class Vassal:
     logs: Logs = Logs()
     loyal_after: float = 10.0
     content: str = ""
+    zerg_of: str = ""
     line: int | None = field(default=None, compare=False)
     labels: Mapping[str, str] = field(default_factory=lambda: EMPTY)
     annotations: Mapping[str, str] = field(default_factory=lambda: EMPTY)
@@ -144,6 +157,7 @@ class Desired:
     `reload NAME`); `pardons` counts everything that overrules the budgets (those, edits, `blacklist clear`).
     `problem` is why the newest content is not accepted; `conflict` names another claimant of this name.
     `warm`: it came with the first snapshot of its source, whose spawns the throttle does not count.
+    `modified` is the modification time of what its file leads to, in ns since the epoch.
     """
 
     name: str
@@ -155,5 +169,6 @@ class Desired:
     pardons: int = 0
     suspended: bool = False
     warm: bool = False
+    modified: int = 0
     problem: Problem | None = None
     conflict: Problem | None = None

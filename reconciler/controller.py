@@ -143,8 +143,8 @@ class Controller:
     def _act(self, name: str, action: Action) -> None:
         """Carry out one action, and say so."""
         match action:
-            case Spawn():
-                self.host.launch(action.vassal, action.number, self._generation(name))
+            case Spawn(vassal=vassal):
+                self.host.launch(vassal, action.number, self._generation(name), urgent=action.urgent)
             case TellReload(vassal=vassal):
                 if vassal.reload.method is ReloadMethod.SIGNAL:
                     self.host.signal(name, action.number, vassal.reload.signal)

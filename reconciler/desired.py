@@ -196,7 +196,8 @@ class DesiredStore:
             desired = replace(desired, pardons=desired.pardons + 1)
         if touched and not changed:
             desired = replace(desired, orders=desired.orders + 1)
-        self._put(name, replace(desired, vassal=claim.vassal, problem=None))
+        modified = self._files[source, file].touch[1]
+        self._put(name, replace(desired, vassal=claim.vassal, problem=None, modified=modified))
 
     def _complain(self, name: str, problem: Problem) -> None:
         """Say what is wrong with a file; its conditions are those of the name's holder."""

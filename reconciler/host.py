@@ -21,8 +21,9 @@ class Host(Protocol):
         """The latest launch of `name`; `NEVER_LAUNCHED` where there was none."""
         ...
 
-    def launch(self, vassal: Vassal, number: int, generation: int) -> None:
-        """Order launch `number`. From now on `observe` says Launching, later Alive or Failed."""
+    def launch(self, vassal: Vassal, number: int, generation: int, *, urgent: bool = False) -> None:
+        """Order launch `number`, `urgent` ahead of all that wait. From now on `observe` says Launching, later Alive or
+        Failed."""
         ...
 
     def signal(self, name: str, number: int, signum: int) -> None:

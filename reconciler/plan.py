@@ -258,6 +258,8 @@ class _Draft:
         self.memory.number = memory.number + 1
         self.memory.respawns = memory.respawns + (0 if first else 1)
         self.memory.respawned_at = None if first else look.now
+        self.memory.first_run = look.now if first else memory.first_run
+        self.memory.last_run = look.now
         self.memory.reloaded_at = look.now if memory.ordered == "Reloaded" else memory.reloaded_at
         self.memory.throttled_until = None
         self.memory.ordered = ""
@@ -295,6 +297,8 @@ class _Draft:
         self.actions.append(TellReload(desired.vassal, memory.number, reason, message))
         self._take_over(desired.vassal)
         self.memory.reloaded_at = look.now
+        self.memory.last_run = look.now
+        self.memory.reloads += 1
         self.memory.reload_spawns = look.observed.signs.spawns
 
     def _stop(self, direction: Direction, reason: str = "", message: str = "") -> None:

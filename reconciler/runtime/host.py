@@ -188,9 +188,9 @@ class LocalHost:
                 seen = self._observed[name] = replace(seen, signs=channel.signs)
         return seen
 
-    def launch(self, vassal: Vassal, number: int, generation: int) -> None:
+    def launch(self, vassal: Vassal, number: int, generation: int, *, urgent: bool = False) -> None:
         """Order launch `number`."""
-        run = Run(vassal.name, number, generation, vassal)
+        run = Run(vassal.name, number, generation, vassal, urgent)
         self._runs[vassal.name] = run
         self._observed[vassal.name] = Observed(number, LaunchState.LAUNCHING)
         self._identities.ask(vassal.launch.user, vassal.launch.group, lambda answer: self._identified(run, answer))
@@ -241,7 +241,9 @@ class LocalHost:
             self._failed(run, failures.from_identity(answer, self._clock.monotonic()))
             return
         run.identity = answer
-        self._launcher.submit(lambda: self._prepare(run), lambda outcome: self._settled(run, outcome))
+        self._launcher.submit(
+            lambda: self._prepare(run), lambda outcome: self._settled(run, outcome), urgent=run.urgent
+        )
 
     def _prepare(self, run: Run) -> Prepared | None:
         """Its turn has come (again, where a zygote was lost before it started anything): write the order."""

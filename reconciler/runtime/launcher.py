@@ -139,10 +139,12 @@ class Launcher:
         self._loop.add_reader(self._handle.pidfd, self._died)
         self._send(orders.encode({"hello": self._owner.hello()}), [])
 
-    def submit(self, prepare: Callable[[], Prepared | None], done: Callable[[Outcome], None]) -> None:
-        """Get in line. `prepare` is called when the turn comes (again after a lost zygote; None: not wanted any more);
-        `done` once."""
-        self._waiting.append(_Ticket(prepare, done))
+    def submit(
+        self, prepare: Callable[[], Prepared | None], done: Callable[[Outcome], None], *, urgent: bool = False
+    ) -> None:
+        """Get in line, `urgent` at its head. `prepare` is called when the turn comes (again after a lost zygote; None:
+        not wanted any more); `done` once."""
+        (self._waiting.appendleft if urgent else self._waiting.append)(_Ticket(prepare, done))
         self._pump()
 
     def drop(self, order_id: int) -> None:

@@ -34,6 +34,9 @@ def heard(signs: Signs, data: bytes, now: float, told: float = 0.0) -> tuple[Sig
         changes["spawned"] = now
         changes["spawns"] = signs.spawns + spawns
         matters = True
+    if calls := data.count(FromVassal.REINFORCEMENTS):
+        changes["reinforcements"] = signs.reinforcements + calls
+        matters = True
     for byte, name, before in (
         (FromVassal.ACCEPTING, "accepting", signs.accepting),
         (FromVassal.LOYAL, "loyal", signs.loyal),
@@ -47,6 +50,7 @@ def heard(signs: Signs, data: bytes, now: float, told: float = 0.0) -> tuple[Sig
             matters = matters or before is None or (again and before < max(signs.spawned or 0.0, told))
     if garbage := len(data.translate(None, _KNOWN)):
         changes["garbage"] = signs.garbage + garbage
+        matters = matters or not signs.garbage
     if not changes:
         return signs, False
     return replace(signs, **changes), matters  # type: ignore[arg-type]

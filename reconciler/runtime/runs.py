@@ -40,6 +40,7 @@ class Run:
     number: int
     generation: int
     vassal: Vassal
+    urgent: bool = False
     identity: Identity | None = None
     order: Order | None = None
     pid: int = 0

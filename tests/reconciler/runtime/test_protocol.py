@@ -31,7 +31,16 @@ def test_after_byte_1_it_matters_again() -> None:
     assert heard(before, bytes([5]), 21.0)[1]
 
 
-def test_garbage_is_counted_and_wakes_nobody() -> None:
+def test_garbage_is_counted_and_its_first_byte_is_told() -> None:
     signs, matters = heard(Signs(), b"hello", 10.0)
     assert signs.garbage == 5
+    assert matters
+    signs, matters = heard(signs, b"hello", 11.0)
+    assert signs.garbage == 10
     assert not matters
+
+
+def test_each_call_for_reinforcements_counts() -> None:
+    signs, matters = heard(Signs(reinforcements=1), bytes([30, 30]), 10.0)
+    assert signs.reinforcements == 3
+    assert matters
