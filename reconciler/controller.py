@@ -33,6 +33,7 @@ from emperorctl.reconciler.desired import DesiredStore
 from emperorctl.reconciler.host import Host
 from emperorctl.reconciler.plan import Rules, plan
 from emperorctl.reconciler.queue import Scheduler, WorkQueue
+from emperorctl.reconciler.vigil import HUNG
 
 __all__ = ["Controller", "Record"]
 
@@ -181,7 +182,7 @@ class Controller:
                 del self.records[name]
                 self.host.forget(name)
                 self._report_if_all_gone()
-        kind = NoteType.WARNING if isinstance(action, Kill) else NoteType.NORMAL
+        kind = NoteType.WARNING if isinstance(action, Kill) or action.reason == HUNG else NoteType.NORMAL
         self.note(name, Note(kind, action.reason, action.message))
 
     def _generation(self, name: str) -> int:

@@ -11,7 +11,10 @@ from emperorctl.models.plan import Reinforce, State
 from emperorctl.models.vassal import Kind, ReloadMethod
 from emperorctl.reconciler.draft import Draft
 
-__all__ = ["CURSE_SEEN", "LATE", "heed"]
+__all__ = ["CURSE_SEEN", "HUNG", "LATE", "heed"]
+
+HUNG = "Hung"
+"""The reason of whatever is done about a silence."""
 
 CURSE_SEEN = 1.0
 """Seconds until the end of the protocol is spoken of: in a death it comes a moment before the exit."""
@@ -100,7 +103,7 @@ def _second_chance(draft: Draft, beat: float, hung_at: float) -> None:
         _silence(draft)
     elif memory.vassal is not None and draft.due(hung_at + memory.vassal.stop.grace):
         memory.blame = "it sent no heartbeat, not even after it was told to reload"
-        draft.kill("Hung", f"killing: {memory.blame}")
+        draft.kill(HUNG, f"killing: {memory.blame}")
 
 
 def _hung(draft: Draft, allowed: float) -> None:
@@ -112,9 +115,8 @@ def _hung(draft: Draft, allowed: float) -> None:
     unheard = method is ReloadMethod.PROTOCOL and draft.look.observed.signs.closed is not None
     if method is ReloadMethod.RESTART or unheard:
         memory.blame = text
-        draft.stop_as_wanted("Hung", f"stopping: {text}")
+        draft.stop_as_wanted(HUNG, f"stopping: {text}")
         return
     memory.hung_at = draft.look.now
-    draft.warn("Hung", f"{text}: it has to reload, and is killed if it stays silent")
-    draft.tell_reload(vassal, "Hung", f"reloading: {text}")
+    draft.tell_reload(vassal, HUNG, f"reloading: {text}; it is killed if it stays silent")
     draft.wake_at(draft.look.now + vassal.stop.grace)

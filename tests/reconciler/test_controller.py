@@ -19,7 +19,6 @@ from tests.fakes.host import FakeHost
 from tests.fakes.time import VirtualTime
 from tests.fakes.vassals import change, native, report, uwsgi
 
-
 RULES = Rules()
 
 

@@ -83,7 +83,6 @@ def test_silence_is_a_reload_first_then_death() -> None:
     beating = planned(Signs(heartbeat=NOW), running(uwsgi()))
     hung = planned(Signs(heartbeat=NOW), beating.memory, now=NOW + 30.0)
     assert [(type(action), action.reason) for action in hung.actions] == [(TellReload, "Hung")]
-    assert [note.reason for note in hung.notes] == ["Hung"]
     assert hung.requeue_after == 30.0 and ready(hung) == "Hung"
     waiting = planned(Signs(heartbeat=NOW), hung.memory, now=NOW + 59.0)
     assert waiting.actions == () and waiting.requeue_after == 1.0
