@@ -118,6 +118,12 @@ def test_an_edit_that_changes_nothing_of_the_process_touches_nothing() -> None:
     assert outcome.memory.generation == 2
 
 
+def test_a_file_that_came_back_with_another_reload_method_is_believed() -> None:
+    vassal = native(reload=Reload(ReloadMethod.SIGNAL, 1))
+    outcome = planned(desired(vassal), ALIVE, running(native()))
+    assert outcome.actions == () and outcome.memory.vassal == vassal
+
+
 @pytest.mark.parametrize("changes", [{"orders": 1}, {"orders": 7}])
 def test_a_touch_reloads_by_restart_unless_said_otherwise(changes: dict[str, Any]) -> None:
     outcome = planned(desired(**changes), ALIVE, running(native()))
