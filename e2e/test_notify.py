@@ -267,7 +267,8 @@ def test_systemds_own_tool(emperor: Make) -> None:
     made.manifest("web", command, readiness=ALL)
     made.wait_condition("web", "Ready", "True", "Notified")
     made.wait_for(lambda: ready_message(made, "web") == "up and running", what="its text")
-    made.wait_for(lambda: "told" in (made.logs / "web.log").read_text(), what="the tool does not wait in vain")
+    log = made.logs / "web.log"
+    made.wait_for(lambda: log.exists() and "told" in log.read_text(), what="the tool does not wait in vain")
 
 
 @pytest.mark.parametrize("containment", ["cgroup", "tree"])
