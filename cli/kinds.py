@@ -99,4 +99,5 @@ def _kind(word: str) -> Kind:
     try:
         return _BY_ALIAS[word.lower()]
     except KeyError:
-        raise UserError(f'the server doesn\'t have a resource type "{word}"') from None
+        hint = ": see emperorctl events" if word.lower() in {"events", "event", "ev"} else ""
+        raise UserError(f'the server doesn\'t have a resource type "{word}"{hint}') from None

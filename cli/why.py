@@ -24,24 +24,23 @@ ADVICE: Mapping[str, str] = {
     "Suspended": "until then it stays down, also when the Emperor is restarted",
     "Invalid": "correct the file: it is read again as soon as it is saved; emperorctl validate {file} says when it"
     " is right",
-    "DoNotRespawn": "or try again with: emperorctl reload {name}; what it printed: {logs}",
-    "Blacklisted": "fix the cause, what it printed: {logs}; the next try is due {due}",
+    "DoNotRespawn": "or try again with: emperorctl reload {name}; for what it printed see {logs}",
+    "Blacklisted": "fix the cause (see {logs}); the next try is due {due}",
     "LaunchFailed": "the next try is due {due}; to try again at once: emperorctl reload {name}",
     "Throttled": "nothing to do: its turn comes {due}",
     "Pending": "nothing to do: it is started as soon as its turn comes; if it is not: emperorctl reload {name}",
-    "Silent": "wait if it is still loading; what it printed: {logs}",
-    "NotReady": "wait if it is still loading; if READY=1 never comes, see what it printed: {logs}",
-    "Hung": "nothing to do if it comes back by itself; what it printed: {logs}; to start it anew:"
-    " emperorctl reload {name}",
-    "Cursed": "nothing to do: unless it goes by itself it is killed, and started again; what it printed: {logs}",
+    "Silent": "wait if it is still loading; if not, see {logs}",
+    "NotReady": "wait if it is still loading; if READY=1 never comes, see {logs}",
+    "Hung": "nothing to do if it comes back by itself; if not, see {logs}; to start it anew: emperorctl reload {name}",
+    "Cursed": "nothing to do: unless it goes by itself it is killed, and started again; for why it did so see {logs}",
     "Completed": "nothing to do: it has done its work; to run it once more: emperorctl reload {name}",
     # Of conditions other than Ready, whatever their reason:
     "Accepted": "{file} is read again as soon as it is saved corrected",
     "Conflict": "rename one of them, or remove the one that is not meant",
 }
 """What to do for each reason that a vassal is not ready. What stands in braces is filled in by `_filled`."""
-_UNKNOWN = "see the events below; what it printed: {logs}"
-_ELSEWHERE = "on the Emperor's stderr, or where logto in its own config says"
+_UNKNOWN = "see the events below, and {logs}"
+_ELSEWHERE = "the Emperor's stderr, or the logto of its own config"
 
 
 def why(vassal: Mapping[str, Any], now: float) -> str:

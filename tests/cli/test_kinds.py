@@ -33,6 +33,7 @@ def test_types_and_names(words: list[str], names: list[str]) -> None:
         (["vassal/"], 'expected TYPE/NAME like the others, got "vassal/"'),
         (["vassal", ""], "a name is empty"),
         (["vassals,pods"], 'the server doesn\'t have a resource type "pods"'),
+        (["events"], 'the server doesn\'t have a resource type "events": see emperorctl events'),
         (["vassals,"], 'the server doesn\'t have a resource type ""'),
         (["blacklist", "shop"], "only vassals can be described; for an entry of the blacklist see: emperorctl get"),
         (["vassal/a", "blacklist/b"], "only vassals can be described"),

@@ -62,7 +62,7 @@ def test_the_three_parts(reason: str) -> None:
 
 
 def test_an_unknown_reason_has_them_too() -> None:
-    expected = "it is so (since 5m); see the events below; what it printed: emperorctl logs shop"
+    expected = "it is so (since 5m); see the events below, and emperorctl logs shop"
     assert why(troubled("FromTheFuture", "it is so"), NOW) == expected
 
 
@@ -113,7 +113,7 @@ def test_the_next_try_is_when_both_budgets_are_willing() -> None:
 def test_output_that_is_not_captured_is_looked_for_elsewhere() -> None:
     text = why(troubled("Silent", "it is so", kind="uwsgi", log=""), NOW)
     assert "emperorctl logs" not in text
-    assert "on the Emperor's stderr" in text
+    assert "see the Emperor's stderr" in text
 
 
 def test_names_can_be_pasted_into_a_shell() -> None:
