@@ -1,11 +1,14 @@
 """A vassal's record as the object that people and programs see, in Kubernetes' shape.
 
 Called by the board, for one name at a time. Monotonic times become RFC 3339 wall times here and nowhere else.
+
+What it shows is what the controller saw at its last look. A heartbeat that asked for no look may be newer than
+`status.lastHeartbeat`: a beat makes no new version of an object, so the time is that of when it was rendered.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,6 +21,7 @@ from emperorctl.reconciler.controller import Record
 __all__ = ["API_VERSION", "timestamp", "vassal_object"]
 
 API_VERSION = "emperor/v1"
+_When = Callable[[float | None], str | None]
 
 
 def timestamp(wall: float) -> str:
@@ -82,15 +86,22 @@ def vassal_object(name: str, record: Record, clock: Clock, log: str) -> dict[str
             "respawns": memory.respawns,
             "lastRespawn": when(memory.respawned_at),
             "lastReload": when(memory.reloaded_at),
+            "reloads": memory.reloads,
+            "firstRun": when(memory.first_run),
+            "lastRun": when(memory.last_run),
             "lastExit": _last_exit(record, when),
             "blacklist": _blacklist(record, when),
+            "throttledUntil": when(memory.throttled_until),
             "suspended": bool(desired and desired.suspended),
+            "message": observed.signs.status,
+            "lastHeartbeat": when(observed.signs.heartbeat),
+            "zergOf": vassal.zerg_of if vassal else "",
             "log": log,
         },
     }
 
 
-def _last_exit(record: Record, when: Any) -> Mapping[str, Any] | None:
+def _last_exit(record: Record, when: _When) -> Mapping[str, Any] | None:
     failure, end = record.memory.last_failure, record.memory.last_exit
     if failure is not None:
         return {"reason": failure.reason, "message": failure.sentence(), "at": when(failure.at)}
@@ -102,7 +113,7 @@ def _last_exit(record: Record, when: Any) -> Mapping[str, Any] | None:
     return {"code": end.code, "reason": "Completed" if end.code == 0 else "Error", **told}
 
 
-def _blacklist(record: Record, when: Any) -> Mapping[str, Any] | None:
+def _blacklist(record: Record, when: _When) -> Mapping[str, Any] | None:
     entry = record.memory.blacklist
     if entry is None:
         return None
@@ -112,4 +123,5 @@ def _blacklist(record: Record, when: Any) -> Mapping[str, Any] | None:
         "lastAttempt": when(entry.last_attempt),
         "throttle": entry.throttle,
         "nextTry": when(entry.next_try),
+        "lastExit": _last_exit(record, when),
     }
