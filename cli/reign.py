@@ -146,7 +146,13 @@ class _Reign:
         record = self.controller.records[name]
         vassal = record.memory.vassal
         captured = vassal is not None and vassal.launch.capture
-        return vassal_object(name, record, self.clock, self.host.logs.path(name) if captured else "")
+        return vassal_object(
+            name,
+            record,
+            self.clock,
+            log=self.host.logs.path(name) if captured else "",
+            heartbeat=self.host.observe(name).signs.heartbeat,
+        )
 
     async def run(self) -> int:
         """From the first listing to the last exit."""

@@ -2,8 +2,8 @@
 
 Called by the board, for one name at a time. Monotonic times become RFC 3339 wall times here and nowhere else.
 
-What it shows is what the controller saw at its last look. A heartbeat that asked for no look may be newer than
-`status.lastHeartbeat`: a beat makes no new version of an object, so the time is that of when it was rendered.
+What it shows is what the controller saw at its last look, but for the latest heartbeat, which asks for no look: it is
+as of when the object was rendered, and makes no new version of it.
 """
 
 from __future__ import annotations
@@ -29,8 +29,11 @@ def timestamp(wall: float) -> str:
     return datetime.fromtimestamp(wall, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def vassal_object(name: str, record: Record, clock: Clock, log: str) -> dict[str, Any]:
-    """The whole object but its resourceVersion; `log` is the path of its log file or empty."""
+def vassal_object(
+    name: str, record: Record, clock: Clock, *, log: str = "", heartbeat: float | None = None
+) -> dict[str, Any]:
+    """The whole object but its resourceVersion; `log` is the path of its log file or empty, `heartbeat` when the latest
+    came (monotonic)."""
     offset = clock.wall() - clock.monotonic()
 
     def when(monotonic: float | None) -> str | None:
@@ -94,7 +97,7 @@ def vassal_object(name: str, record: Record, clock: Clock, log: str) -> dict[str
             "throttledUntil": when(memory.throttled_until),
             "suspended": bool(desired and desired.suspended),
             "message": observed.signs.status,
-            "lastHeartbeat": when(observed.signs.heartbeat),
+            "lastHeartbeat": when(heartbeat),
             "zergOf": vassal.zerg_of if vassal else "",
             "log": log,
         },

@@ -82,7 +82,11 @@ class Api:
 
     async def vassal(self, request: Request) -> Response:
         """One vassal."""
-        return Response(self._object(self._name(request)) + b"\n", media_type=_JSON)
+        name = self._name(request)
+        encoded = self._emperor.board.fresh(name)
+        if encoded is None:
+            raise NotFound(name)
+        return Response(encoded + b"\n", media_type=_JSON)
 
     async def log(self, request: Request) -> Response | Stream:
         """What a vassal has printed, and with `follow` what it prints from now on."""

@@ -23,7 +23,7 @@ NOW = BORN + 3600
 OTHER_CONDITIONS = {"Accepted", "Conflict"}
 NOT_A_TROUBLE = {
     # Ready, Loyal, Accepted and Progressing where all is well; phases.
-    *("Accepting", "Started", "Valid", "Settled", "Reloading", "Waiting"),
+    *("Accepting", "Started", "Valid", "Settled", "Reloading", "Waiting", "Notified"),
     *("NotRunning", "NotProven", "FirstRequest", "Ready", "Survived"),
 }
 """Reasons of conditions that ask nothing of anybody. A reason that does belongs into ADVICE instead."""

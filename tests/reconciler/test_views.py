@@ -26,7 +26,8 @@ class Clocks:
 def status(memory: Memory, signs: Signs | None = None) -> dict[str, Any]:
     observed = Observed(1, signs=signs or Signs())
     record = Record(memory, desired(), observed, phase="Pending", born=WALL)
-    found: dict[str, Any] = vassal_object("shop", record, Clocks(), "")["status"]
+    beat = observed.signs.heartbeat
+    found: dict[str, Any] = vassal_object("shop", record, Clocks(), heartbeat=beat)["status"]
     return found
 
 
@@ -50,7 +51,7 @@ def test_budgets_and_signs_in_wall_time() -> None:
 
 def test_a_zerg_names_whom_it_reinforces() -> None:
     record = Record(Memory(), desired(replace(native("shop-1"), zerg_of="shop")), phase="Pending", born=WALL)
-    assert vassal_object("shop-1", record, Clocks(), "")["status"]["zergOf"] == "shop"
+    assert vassal_object("shop-1", record, Clocks())["status"]["zergOf"] == "shop"
 
 
 def test_an_entry_of_the_blacklist_says_how_the_last_try_ended() -> None:
