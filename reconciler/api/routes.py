@@ -58,6 +58,7 @@ class Api:
             Route(_BLACKLIST, self.blacklist),
             Route(f"{_BLACKLIST}/clear", self.clear_blacklist, methods=["POST"]),
             Route("/apis/emperor/v1/events", self.events),
+            Route("/apis/emperor/v1/stats", self.stats),
         ]
 
     async def version(self, _request: Request) -> Response:
@@ -153,6 +154,10 @@ class Api:
             return Stream(request, watches.watch_events(log, after, wanted), _JSON)
         items = [answers.object_bytes(event) for event in log.list(name or None) if wanted(event)]
         return _list(request, "EventList", log.version, items)
+
+    async def stats(self, _request: Request) -> Response:
+        """The document of the stats server."""
+        return Response(self._emperor.stats() + b"\n", media_type=_JSON)
 
     def _order(self, verb: str, act: Callable[[str], None]) -> Callable[[Request], Awaitable[Response]]:
         async def ordered(request: Request) -> Response:
