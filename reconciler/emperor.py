@@ -20,7 +20,7 @@ from emperorctl.reconciler.clock import Clock
 from emperorctl.reconciler.controller import Controller
 from emperorctl.reconciler.desired import DesiredStore
 from emperorctl.reconciler.state import StateFile
-from emperorctl.reconciler.stats import Facts, Now, encode, monitor_argument, stats_document
+from emperorctl.reconciler.stats import Bureau, Facts, Now, monitor_argument
 from emperorctl.reconciler.views import timestamp
 
 __all__ = ["Emperor", "Parts"]
@@ -54,7 +54,7 @@ class Emperor:
         self._parts = parts
         self._about = about
         self._started = parts.clock.wall()
-        self._facts: Facts | None = None
+        self._bureau: Bureau | None = None
 
     def version(self) -> dict[str, object]:
         """Who is speaking."""
@@ -63,8 +63,8 @@ class Emperor:
     def stats(self) -> bytes:
         """The statistics document, encoded."""
         clock, controller = self._parts.clock, self._parts.controller
-        if self._facts is None:
-            self._facts = Facts(
+        if self._bureau is None:
+            facts = Facts(
                 version=str(self._about()["version"]),
                 pid=os.getpid(),
                 uid=os.geteuid(),
@@ -73,8 +73,9 @@ class Emperor:
                 emperor=tuple(map(monitor_argument, self._parts.sources)),
                 tyrant=self._parts.tyrant,
             )
+            self._bureau = Bureau(controller.host.observe, facts)
         now = Now(throttle=controller.throttle_level(), offset=clock.wall() - clock.monotonic())
-        return encode(stats_document(controller.records, controller.host.observe, facts=self._facts, now=now))
+        return self._bureau.write(controller.records, now)
 
     def resolve(self, name: str) -> str:
         """The vassal meant by `name`: that very name, or the one that has it with an extension.

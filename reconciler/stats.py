@@ -10,19 +10,21 @@ it is sent (`api.stats`).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from emperorctl.models.observed import LaunchState, Observed
-from emperorctl.models.plan import BlacklistEntry
-from emperorctl.models.status import ConditionType, Truth
+from emperorctl.models.plan import BlacklistEntry, Memory
+from emperorctl.models.status import Condition, ConditionType, Truth
+from emperorctl.models.vassal import Desired
 from emperorctl.reconciler.controller import Record
 
-__all__ = ["Facts", "Now", "encode", "monitor_argument", "stats_document"]
+__all__ = ["Bureau", "Facts", "Now", "monitor_argument"]
 
 _RUNS = frozenset({LaunchState.LAUNCHING, LaunchState.ALIVE})
 _BARE = ("dir://", "glob://")
+_ENCODER = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",\n\t\t\t", ":"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,53 +56,83 @@ def monitor_argument(source: str) -> str:
     return source
 
 
-def stats_document(
-    records: Mapping[str, Record], observe: Callable[[str], Observed], *, facts: Facts, now: Now
-) -> dict[str, Any]:
-    """The whole document. `observe` gives the newest facts of a name's process: a record may hold older ones."""
-    vassals, blacklist = [], []
-    for name, record in records.items():
-        observed = observe(name)
-        if _is_listed(record, observed):
-            vassals.append(_vassal(name, record, observed, now.offset))
-            if vassals[-1]["pid"] < 0:
-                vassals[-1].update(uid=facts.uid, gid=facts.gid)
-        if record.memory.blacklist is not None:
-            blacklist.append(_held(name, record.memory.blacklist, now.offset))
-    return {
-        "version": facts.version,
-        "pid": facts.pid,
-        "uid": facts.uid,
-        "gid": facts.gid,
-        "cwd": facts.cwd,
-        "emperor": list(facts.emperor),
-        "emperor_tyrant": int(facts.tyrant),
-        "throttle_level": round(now.throttle * 1000),
-        "vassals": vassals,
-        "blacklist": blacklist,
-    }
+class Bureau:
+    """Writes the document again and again; `observe` gives the newest facts of a name's process, as a record may hold
+    older ones. A vassal of which nothing has changed since the last time costs a comparison."""
+
+    def __init__(self, observe: Callable[[str], Observed], facts: Facts) -> None:
+        self._observe = observe
+        self._facts = facts
+        self._pages: dict[str, _Page] = {}
+        self._offset = 0.0
+
+    def write(self, records: Mapping[str, Record], now: Now) -> bytes:
+        """The whole document, in uWSGI's layout: one member a line, indented by tabs."""
+        # Times of the same offset are the same from document to document, to the second; a set clock makes all anew.
+        before = self._pages if abs(now.offset - self._offset) < 0.1 else {}
+        if not before:
+            self._offset = now.offset
+        self._pages, blacklist = {}, []
+        for name, record in records.items():
+            observed = self._observe(name)
+            entry = record.memory.blacklist
+            if entry is not None:
+                blacklist.append(_item(_held(name, entry, self._offset)))
+            if not _is_listed(record, observed):
+                continue
+            page = before.get(name)
+            if page is None or not page.is_of(record, observed):
+                text = _item(_vassal(name, record, observed, self._offset, self._facts))
+                page = _Page(record.memory, record.desired, record.conditions, observed, text)
+            self._pages[name] = page
+        facts = self._facts
+        members = {
+            "version": _text(facts.version),
+            "pid": _text(facts.pid),
+            "uid": _text(facts.uid),
+            "gid": _text(facts.gid),
+            "cwd": _text(facts.cwd),
+            "emperor": _list(f"\t\t{_text(source)}" for source in facts.emperor),
+            "emperor_tyrant": _text(int(facts.tyrant)),
+            "throttle_level": _text(round(now.throttle * 1000)),
+            "vassals": _list(page.text for page in self._pages.values()),
+            "blacklist": _list(blacklist),
+        }
+        whole = "{\n" + ",\n".join(f'\t"{key}":{text}' for key, text in members.items()) + "\n}"
+        return whole.encode(errors="backslashreplace")
 
 
-def encode(document: Mapping[str, Any]) -> bytes:
-    """The document in uWSGI's layout: one member a line, indented by tabs."""
-    # Indented by hand: json's own indentation is written in Python, and takes ten times as long.
-    parts = []
-    for key, value in document.items():
-        match value:
-            case [dict(), *_]:
-                items = ",\n".join(f"\t\t{{\n\t\t\t{_text(item, 3)[1:-1]}\n\t\t}}" for item in value)
-                parts.append(f'\t"{key}":[\n{items}\n\t]')
-            case list():
-                items = ",\n".join(f"\t\t{_text(item, 2)}" for item in value)
-                parts.append(f'\t"{key}":[\n{items}\n\t]')
-            case _:
-                parts.append(f'\t"{key}":{_text(value, 1)}')
-    whole = "{\n" + ",\n".join(parts) + "\n}"
-    return whole.encode(errors="backslashreplace")
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """One vassal's part as it was written, and what it was written from."""
+
+    memory: Memory
+    desired: Desired | None
+    conditions: tuple[Condition, ...]
+    observed: Observed
+    text: str
+
+    def is_of(self, record: Record, observed: Observed) -> bool:
+        """Whether these are still the same: every look at a vassal leaves new values."""
+        return (
+            self.observed is observed
+            and self.memory is record.memory
+            and self.desired is record.desired
+            and self.conditions is record.conditions
+        )
 
 
-def _text(value: object, depth: int) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",\n" + "\t" * depth, ":"))
+def _list(items: Iterable[str]) -> str:
+    return "[\n" + ",\n".join(items) + "\n\t]"
+
+
+def _item(members: Mapping[str, Any]) -> str:
+    # Indented by the separator: json's own indentation is written in Python, and takes several times as long.
+    return "\t\t{\n\t\t\t" + _text(members)[1:-1] + "\n\t\t}"
+
+
+def _text(value: object) -> str:
+    return _ENCODER.encode(value)
 
 
 def _is_listed(record: Record, observed: Observed) -> bool:
@@ -113,7 +145,7 @@ def _is_listed(record: Record, observed: Observed) -> bool:
     return memory.blacklist is None and not memory.abandoned
 
 
-def _vassal(name: str, record: Record, observed: Observed, offset: float) -> dict[str, Any]:
+def _vassal(name: str, record: Record, observed: Observed, offset: float, facts: Facts) -> dict[str, Any]:
     desired, memory, signs = record.desired, record.memory, observed.signs
 
     def when(monotonic: float | None) -> int:
@@ -144,8 +176,8 @@ def _vassal(name: str, record: Record, observed: Observed, offset: float) -> dic
         "cursed": when(signs.closed) if process else 0,
         "zerg": int(bool(vassal and vassal.zerg_of)),
         "on_demand": "",
-        "uid": process.uid if process else -1,
-        "gid": process.gid if process else -1,
+        "uid": process.uid if process else facts.uid,
+        "gid": process.gid if process else facts.gid,
         "monitor": monitor_argument(vassal.source if vassal else ""),
         "respawns": memory.respawns + memory.reloads,
     }

@@ -13,8 +13,9 @@ from emperorctl.models.observed import LaunchState, Observed, Process, Signs
 from emperorctl.models.plan import BlacklistEntry, Memory, State
 from emperorctl.models.status import Condition, ConditionType, Truth
 from emperorctl.models.vassal import Vassal
+from emperorctl.reconciler import stats
 from emperorctl.reconciler.controller import Record
-from emperorctl.reconciler.stats import Facts, Now, encode, monitor_argument, stats_document
+from emperorctl.reconciler.stats import Bureau, Facts, Now, monitor_argument
 from tests.fakes.vassals import desired, native, uwsgi
 from tests.reconciler.test_controller import Realm
 from tests.reconciler.test_emperor import Court
@@ -45,9 +46,14 @@ def one(record: Record, observed: Observed, name: str = "shop.ini") -> dict[str,
     return dict(found)
 
 
-def whole(state: dict[str, tuple[Record, Observed]]) -> dict[str, Any]:
+def text(state: dict[str, tuple[Record, Observed]]) -> bytes:
     records = {name: record for name, (record, _) in state.items()}
-    return stats_document(records, lambda name: state[name][1], facts=FACTS, now=NOW)
+    return Bureau(lambda name: state[name][1], FACTS).write(records, NOW)
+
+
+def whole(state: dict[str, tuple[Record, Observed]]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(text(state))
+    return found
 
 
 def test_the_members_stand_in_uwsgis_order_and_have_its_types() -> None:
@@ -158,18 +164,45 @@ def test_one_that_is_being_launched_is_listed_even_if_blacklisted() -> None:
 
 
 def test_the_layout_is_uwsgis() -> None:
-    document = whole({"shop.ini": running(uwsgi())})
-    text = encode(document).decode()
-    assert json.loads(text) == document
-    lines = text.split("\n")
-    assert lines[:4] == ["{", '\t"version":"0.1.0",', '\t"pid":7,', '\t"uid":33,']
-    assert '\t"vassals":[\n\t\t{\n\t\t\t"id":"shop.ini",\n\t\t\t"pid":4711,\n' in text
-    assert text.endswith('\t\t\t"respawns":0\n\t\t}\n\t],\n\t"blacklist":[\n\n\t]\n}')
+    written = text({"shop.ini": running(uwsgi())}).decode()
+    assert written.split("\n")[:4] == ["{", '\t"version":"0.1.0",', '\t"pid":7,', '\t"uid":33,']
+    assert '\t"vassals":[\n\t\t{\n\t\t\t"id":"shop.ini",\n\t\t\t"pid":4711,\n' in written
+    assert written.endswith('\t\t\t"respawns":0\n\t\t}\n\t],\n\t"blacklist":[\n\n\t]\n}')
+
+
+def test_what_has_changed_is_written_anew_and_the_rest_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = {name: running(uwsgi(name)) for name in ("a.ini", "b.ini", "c.ini")}
+    records = {name: record for name, (record, _) in state.items()}
+    bureau = Bureau(lambda name: state[name][1], FACTS)
+    described: list[str] = []
+    describe = stats._vassal
+
+    def seen(name: str, *rest: Any) -> dict[str, Any]:
+        described.append(name)
+        return describe(name, *rest)
+
+    monkeypatch.setattr(stats, "_vassal", seen)
+    first = bureau.write(records, NOW)
+    assert (described, bureau.write(records, NOW)) == (["a.ini", "b.ini", "c.ini"], first)
+    described.clear()
+    # A heartbeat nobody was woken for, another look, and nothing at all.
+    state["a.ini"] = (records["a.ini"], replace(state["a.ini"][1], signs=Signs(heartbeat=50.0)))
+    records["b.ini"].memory = records["b.ini"].memory.copy()
+    records["b.ini"].memory.respawns = 4
+    found = json.loads(bureau.write(records, NOW))["vassals"]
+    assert described == ["a.ini", "b.ini"]
+    assert [(one["last_heartbeat"], one["respawns"]) for one in found] == [(1_000_050, 0), (0, 4), (0, 0)]
+    described.clear()
+    # The clock was set: every time reads otherwise. And one has gone.
+    del records["c.ini"]
+    found = json.loads(bureau.write(records, Now(0.0, NOW.offset + 3600)))["vassals"]
+    assert described == ["a.ini", "b.ini"]
+    assert [one["first_run"] for one in found] == [1_003_610, 1_003_610]
 
 
 @pytest.mark.parametrize("name", ['q"uote\\.ini', "é.ini", "\udce9.ini", "}{],\n.ini"])
 def test_any_name_is_valid_json(name: str) -> None:
-    (found,) = json.loads(encode(whole({name: running(uwsgi())})))["vassals"]
+    (found,) = whole({name: running(uwsgi())})["vassals"]
     assert found["id"] == name
 
 
