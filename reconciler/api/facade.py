@@ -93,3 +93,7 @@ class EmperorFacade(Protocol):
     def version(self) -> dict[str, object]:
         """Who answers: version, pid and the like."""
         ...
+
+    def stats(self) -> bytes:
+        """The statistics document, as the stats server tells it."""
+        ...

@@ -58,6 +58,7 @@ class Api:
             Route(f"{_BLACKLIST}/clear", self.clear_blacklist, methods=["POST"]),
             Route(f"{_BLACKLIST}/{{name}}", self.blacklist_entry),
             Route("/apis/emperor/v1/events", self.events),
+            Route("/apis/emperor/v1/stats", self.stats),
         ]
 
     async def version(self, _request: Request) -> Response:
@@ -155,6 +156,10 @@ class Api:
         own = "" if kind == "Emperor" else name or None
         items = [answers.object_bytes(event) for event in log.list(own) if wanted(event)]
         return _list(request, "EventList", log.version, items)
+
+    async def stats(self, _request: Request) -> Response:
+        """The document of the stats server."""
+        return Response(self._emperor.stats() + b"\n", media_type=_JSON)
 
     def _order(self, verb: str, act: Callable[[str], None]) -> Callable[[Request], Awaitable[Response]]:
         async def ordered(request: Request) -> Response:

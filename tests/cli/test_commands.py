@@ -449,3 +449,11 @@ def test_watching(
     monkeypatch.undo()
     assert codes == [1]
     assert err.text == f"The Emperor at {path} ended the watch: it is stopping\n"
+
+
+def test_stats(run: Run) -> None:
+    shown = run("stats")
+    assert (shown.code, shown.err) == (0, "")
+    assert [one["id"] for one in json.loads(shown.out)["vassals"]] == ["blog.ini", "shop", "worker"]
+    assert shown.out.startswith('{\n    "version": ')
+    assert yaml.safe_load(run("stats", "-o", "yaml").out) == json.loads(shown.out)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -191,3 +192,6 @@ class FakeEmperor:
         if self.broken:
             raise RuntimeError("a bug")
         return {"version": "0.1.0", "pid": 1}
+
+    def stats(self) -> bytes:
+        return json.dumps({"version": "0.1.0", "vassals": [{"id": name} for name in self.objects]}).encode()

@@ -181,6 +181,12 @@ def test_only_what_is_in_the_table(asking: Asking, method: str, target: str, cod
     assert refusal(asking(method, target))[:2] == (code, reason)
 
 
+def test_the_statistics(asking: Asking) -> None:
+    answer = asking("GET", "/apis/emperor/v1/stats")
+    assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
+    assert list(answer.json) == ["version", "vassals"]
+
+
 def test_the_blacklist(asking: Asking) -> None:
     answer = asking("GET", "/apis/emperor/v1/blacklist")
     assert answer.json["kind"] == "BlacklistEntryList"
