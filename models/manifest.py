@@ -193,6 +193,7 @@ def _vassal(document: Document, name: str, place: Place, file: str, source: str)
         stop=Stop(StopMethod.SIGNAL, spec.stop.signal, spec.stop.grace_period),
         logs=Logs(spec.logs.max_size, spec.logs.max_files),
         loyal_after=spec.loyalty.after,
+        on_demand=None if spec.on_demand is None else spec.on_demand.meaning(),
         line=document.line,
         labels=metadata.labels or EMPTY,
         annotations=metadata.annotations or EMPTY,
@@ -242,6 +243,8 @@ def _effective(spec: Spec) -> dict[str, Any]:
     }
     if spec.readiness is not None:
         out["readiness"] = {"notify": {"access": spec.readiness.notify.access}}
+    if spec.on_demand is not None:
+        out["onDemand"] = spec.on_demand.effective()
     out["loyalty"] = {"after": format_duration(spec.loyalty.after)}
     out["logs"] = {"maxSize": _size(spec.logs.max_size), "maxFiles": spec.logs.max_files}
     return out

@@ -8,23 +8,20 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    JsonValue,
-    PlainValidator,
-    WithJsonSchema,
-    model_validator,
-)
-from pydantic.alias_generators import to_camel
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
 
-from emperorctl.models.durations import format_duration, parse_duration
+from emperorctl.models.manifest_sockets import OnDemandFields
+from emperorctl.models.manifest_values import DURATION_SCHEMA as _DURATION_SCHEMA
+from emperorctl.models.manifest_values import Fields as _Fields
+from emperorctl.models.manifest_values import Identity, described, refused
+from emperorctl.models.manifest_values import default as _default
+from emperorctl.models.manifest_values import duration as _duration
+from emperorctl.models.manifest_values import expected as _expected
+from emperorctl.models.manifest_values import octal_mode as _umask
+from emperorctl.models.manifest_values import schema as _schema
 from emperorctl.models.names import printable
 from emperorctl.models.signals import signal_number
 
@@ -45,50 +42,17 @@ __all__ = [
 ARGUMENT_MAX = 128 * 1024 - 1
 """The kernel's limit for one argument or one `NAME=value` (MAX_ARG_STRLEN), in bytes, without the final NUL."""
 UNLIMITED = "unlimited"
-_ID_MAX = 2**31 - 1
 _LIMIT_MAX = 2**63 - 1
 _RESERVED = ("EMPERORCTL_", "UWSGI_EMPEROR_")
+_LISTEN_RESERVED = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
 _NOTIFY_RESERVED = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
-_USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.@-]{0,254}\$?\Z")
 _SIZE = re.compile(r"([0-9]{1,15})(Ki|Mi|Gi)?\Z")
 _UNITS = {None: 1, "Ki": 1024, "Mi": 1024**2, "Gi": 1024**3}
-_OCTAL = re.compile(r"[0-7]{1,4}\Z")
 _LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?\Z")
 _PREFIX = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?\Z")
 
 LimitPair = tuple[int | None, int | None]
 """Soft and hard; None is unlimited."""
-
-
-def described(value: Any, source: str | None = None) -> str:
-    """A value as an error message calls it: `the integer 8000`, `a mapping`, `nothing`."""
-    match value:
-        case None:
-            return f"nothing ({source})" if source else "nothing"
-        case bool():
-            return f"the boolean {source or str(value).lower()}"
-        case int():
-            return f"the integer {source or value}"
-        case float():
-            return f"the number {source or value}"
-        case str():
-            return f'"{printable(value[:60])}{"…" if len(value) > 60 else ""}"'
-        case list():
-            return "a list"
-        case dict():
-            return "a mapping"
-    return "something else"
-
-
-def refused(message: str, remedy: str = "", *, key: str | None = None) -> PydanticCustomError:
-    """The error to raise in a validator: `message` says what was expected and found, `remedy` what to do;
-    `key` is the member of the field that is meant."""
-    context = {"message": message, "remedy": remedy}
-    return PydanticCustomError("refused", "{message}", context if key is None else {**context, "key": key})
-
-
-def _expected(what: str, value: Any, remedy: str = "") -> PydanticCustomError:
-    return PydanticCustomError("expected", "{what}", {"what": what, "remedy": remedy})
 
 
 def _text(value: Any) -> Any:
@@ -129,28 +93,10 @@ def _environment(value: Any) -> Any:
     return value
 
 
-def _identity(value: Any) -> str:
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    if not isinstance(value, str):
-        raise _expected("a name or a decimal id", value)
-    if value.isascii() and value.isdigit() and len(value) <= 10 and int(value) <= _ID_MAX:
-        return str(int(value))
-    if _USER.match(value):
-        return value
-    raise _expected(f"a name or a decimal id from 0 to {_ID_MAX}", value)
-
-
 def _directory(value: Any) -> Any:
     if isinstance(value, str) and (not value.startswith("/") or len(value.encode()) > 4095):
         raise _expected("an absolute path of at most 4095 bytes", value, "%d is the directory of this file")
     return _text(value)
-
-
-def _umask(value: Any) -> int:
-    if not isinstance(value, str) or not _OCTAL.match(value) or int(value, 8) > 0o777:
-        raise _expected('an octal number in quotes from "000" to "777"', value, 'such as "022"')
-    return int(value, 8)
 
 
 def _signal(value: Any, forbidden: tuple[int, ...]) -> int:
@@ -200,21 +146,6 @@ def _size(value: Any) -> int:
     return size
 
 
-def _duration(longest: float) -> Callable[[Any], float]:
-    def read(value: Any) -> float:
-        if not isinstance(value, str):
-            raise _expected("a duration such as 30s", value, "add a unit: ms, s, m, h or d")
-        try:
-            seconds = parse_duration(value)
-        except ValueError as error:
-            raise refused(printable(str(error))) from None
-        if seconds > longest:
-            raise _expected(f"at most {format_duration(longest)}", value)
-        return seconds
-
-    return read
-
-
 def _labels(value: Any) -> Any:
     for key, content in value.items() if isinstance(value, dict) else ():
         prefix, slash, name = key.rpartition("/")
@@ -226,21 +157,10 @@ def _labels(value: Any) -> Any:
     return value
 
 
-def _schema(**parts: Any) -> WithJsonSchema:
-    return WithJsonSchema(parts)
-
-
-def _default(written: str) -> dict[str, JsonValue]:
-    """For the schema: a default as a person would write it."""
-    return {"default": written}
-
-
 Text = Annotated[str, BeforeValidator(_text)]
-Identity = Annotated[str, PlainValidator(_identity), _schema(type=["string", "integer"], minimum=0, maximum=_ID_MAX)]
 _SIGNAL_SCHEMA = _schema(type=["string", "integer"], minimum=1, maximum=64, examples=["SIGHUP", "HUP", 1])
 ReloadSignal = Annotated[int, PlainValidator(lambda value: _signal(value, (9, 19))), _SIGNAL_SCHEMA]
 StopSignal = Annotated[int, PlainValidator(lambda value: _signal(value, (19,))), _SIGNAL_SCHEMA]
-_DURATION_SCHEMA = _schema(type="string", pattern=r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$", examples=["500ms", "1m30s"])
 Grace = Annotated[float, PlainValidator(_duration(3600.0)), _DURATION_SCHEMA]
 UpToADay = Annotated[float, PlainValidator(_duration(86400.0)), _DURATION_SCHEMA]
 _ONE_LIMIT = {"anyOf": [{"type": "integer", "minimum": 0}, {"const": UNLIMITED}]}
@@ -265,12 +185,6 @@ Size = Annotated[
 Umask = Annotated[int, PlainValidator(_umask), _schema(type="string", pattern="^[0-7]{1,4}$", examples=["022"])]
 Directory = Annotated[str, BeforeValidator(_directory)]
 Argument = Annotated[str, BeforeValidator(_argument)]
-
-
-class _Fields(BaseModel):
-    model_config = ConfigDict(
-        strict=True, frozen=True, extra="forbid", alias_generator=to_camel, hide_input_in_errors=True
-    )
 
 
 class Nothing(_Fields):
@@ -396,6 +310,9 @@ class Spec(_Fields):
     readiness: Readiness | None = Field(
         None, description="How it says that it is ready; a change replaces the process."
     )
+    on_demand: OnDemandFields | None = Field(
+        None, description="The sockets that start it, kept by the Emperor; without it, it always runs."
+    )
     loyalty: Loyalty = Field(Loyalty(), description="When it counts as loyal.")
     logs: Logs = Field(Logs(), description="How its output is kept.")
 
@@ -404,6 +321,9 @@ class Spec(_Fields):
         taken = next((name for name in _NOTIFY_RESERVED if name in self.env), None)
         if taken is not None and self.readiness is not None:
             raise refused(f"{taken} is set by the Emperor where there is readiness.notify", "remove it", key="env")
+        taken = next((name for name in _LISTEN_RESERVED if name in self.env), None)
+        if taken is not None and self.on_demand is not None:
+            raise refused(f"{taken} is set by the Emperor where there is onDemand", "remove it", key="env")
         return self
 
 

@@ -6,16 +6,21 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from operator import attrgetter
 
-from emperorctl.models.observed import Exit, LaunchFailure, Observed
+from emperorctl.models.errors import Problem
+from emperorctl.models.observed import NOT_LISTENING, Exit, LaunchFailure, Listening, Observed
+from emperorctl.models.sockets import OnDemand
 from emperorctl.models.status import Condition, Note
 from emperorctl.models.vassal import Desired, Vassal
 
 __all__ = [
     "Action",
     "BlacklistEntry",
+    "Count",
     "Dismiss",
     "Forget",
+    "Hush",
     "Kill",
+    "Listen",
     "Look",
     "Memory",
     "Plan",
@@ -26,6 +31,7 @@ __all__ = [
     "TellStop",
     "Throttle",
     "Throttles",
+    "Watch",
 ]
 
 
@@ -104,7 +110,29 @@ class Dismiss:
     message: str
 
 
-Action = Spawn | TellReload | TellStop | Kill | Forget | Reinforce | Dismiss
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Bind these sockets, as far as they are not bound yet. What comes of it is told once it is known."""
+
+    on_demand: OnDemand
+
+
+@dataclass(frozen=True, slots=True)
+class Hush:
+    """Close every socket that is kept for this name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Look again when the next connection arrives."""
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Count the open connections, and look again."""
+
+
+Action = Spawn | TellReload | TellStop | Kill | Forget | Reinforce | Dismiss | Listen | Hush | Watch | Count
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +198,10 @@ class Memory:
     for reinforcements of this launch have been answered, and what has been said of it once (CamelCase words).
     `hung_at` is when it was told to reload for want of a heartbeat. `listening_since` is from when on silence counts,
     `listening_until` when it was last meant to be looked into; both change without anybody having to know.
+
+    Of one that is started on demand: `bound` are the sockets that were last there, `bind_failures` how often in a row
+    they could not be had since, `bind_problem` why. `slept`: its last process ended as one does that is not needed
+    now. `busy_at` is when its process was last seen to have, or to get, a connection.
     """
 
     state: State = State.ABSENT
@@ -203,6 +235,11 @@ class Memory:
     hung_at: float | None = None
     listening_since: float = field(default=0.0, compare=False)
     listening_until: float | None = field(default=None, compare=False)
+    bound: OnDemand | None = None
+    bind_failures: int = 0
+    bind_problem: Problem | None = None
+    slept: bool = False
+    busy_at: float = field(default=0.0, compare=False)
 
     def copy(self) -> Memory:
         """The same memory, to be changed apart."""
@@ -227,6 +264,7 @@ class Look:
     now: float
     mercy: float | None = None
     zergs: int = 0
+    listening: Listening = NOT_LISTENING
 
 
 @dataclass(frozen=True, slots=True)

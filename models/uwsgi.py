@@ -28,6 +28,7 @@ from yaml.events import (
 from emperorctl.models.bounds import UWSGI, decode, refusal, too_deep, too_many
 from emperorctl.models.errors import ConfigError
 from emperorctl.models.names import printable
+from emperorctl.models.sockets import OnDemand, parse_address
 from emperorctl.models.suggest import folded
 from emperorctl.models.vassal import Kind, Launch, Reload, ReloadMethod, Stop, StopMethod, Vassal
 from emperorctl.models.yaml_syntax import next_event, open_events
@@ -62,12 +63,20 @@ class UwsgiConfig:
 @dataclass(frozen=True, slots=True)
 class UwsgiRun:
     """How uWSGI vassals are run: the `binary`, a `wrapper` in its place, whether their output is captured, and how many
-    seconds they get to stop (uWSGI's curse tolerance)."""
+    seconds they get to stop (uWSGI's curse tolerance).
+
+    `on_demand_extension`, `on_demand_directory` and `on_demand_exec` are uWSGI's three ways of saying which sockets
+    start a vassal, of which the first that is given counts: the extension of a file beside the config that holds the
+    address, a directory of Unix sockets (absolute), a command that prints the address.
+    """
 
     binary: str = "uwsgi"
     wrapper: str | None = None
     capture: bool = False
     grace: float = 30.0
+    on_demand_extension: str | None = None
+    on_demand_directory: str | None = None
+    on_demand_exec: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,8 +346,10 @@ def uwsgi_vassal(  # noqa: PLR0913
     data: bytes,
     config: UwsgiConfig,
     run: UwsgiRun,
+    on_demand: str = "",
 ) -> Vassal:
-    """The vassal of a config that `read_uwsgi` accepted.
+    """The vassal of a config that `read_uwsgi` accepted. Raises ConfigError for the address in `on_demand`, which is
+    empty where it always runs.
 
     `name` is its id, as uWSGI is given it; `file` the path shown to people; `working_dir` the directory it is run in
     (None: the Emperor's own); `source` the monitor's address; `data` the config's bytes.
@@ -347,6 +358,9 @@ def uwsgi_vassal(  # noqa: PLR0913
     spec: dict[str, Any] = {"command": list(command), "config": file, "sections": list(config.sections)}
     if working_dir is not None:
         spec["workingDir"] = working_dir
+    sockets = OnDemand((parse_address(on_demand, working_dir),)) if on_demand else None
+    if sockets is not None:
+        spec["onDemand"] = {"addresses": [str(sockets)], "passing": "stdin"}
     return Vassal(
         name=name,
         kind=Kind.UWSGI,
@@ -356,6 +370,7 @@ def uwsgi_vassal(  # noqa: PLR0913
         reload=Reload(ReloadMethod.PROTOCOL),
         stop=Stop(StopMethod.PROTOCOL, grace=run.grace),
         content=hashlib.sha256(data).hexdigest(),
+        on_demand=sockets,
         spec=spec,
     )
 
@@ -367,7 +382,8 @@ def zerg_vassal(broodlord: Vassal, name: str, number: int) -> Vassal:
     """
     words = list(broodlord.launch.command)
     words[words.index(broodlord.name, 1)] = f"{broodlord.name}:zerg"
-    spec = {**broodlord.spec, "command": words}
+    spec = {key: value for key, value in broodlord.spec.items() if key != "onDemand"} | {"command": words}
     env = (*broodlord.launch.env, (BROODLORD_NUMBER, str(number)))
     launch = replace(broodlord.launch, command=tuple(words), env=env)
-    return replace(broodlord, name=name, launch=launch, spec=spec, zerg_of=broodlord.name)
+    # Never on demand, as with uWSGI: the one that called has the socket.
+    return replace(broodlord, name=name, launch=launch, spec=spec, zerg_of=broodlord.name, on_demand=None)

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from emperorctl.models.errors import Problem
+from emperorctl.models.sockets import OnDemand
 
 __all__ = [
     "EMPTY",
@@ -130,6 +131,8 @@ class Vassal:
     empty for a native manifest): a difference there, and none in `launch`, asks for a reload.
     `loyal_after` is in seconds. `spec` is the effective description for people, JSON-ready.
     `zerg_of` is the name of the vassal that it reinforces, empty for all others.
+    `on_demand`: the sockets that start it. They are not part of `launch`: where they change, a sleeping vassal's are
+    only bound anew.
     """
 
     name: str
@@ -143,6 +146,7 @@ class Vassal:
     loyal_after: float = 10.0
     content: str = ""
     zerg_of: str = ""
+    on_demand: OnDemand | None = None
     line: int | None = field(default=None, compare=False)
     labels: Mapping[str, str] = field(default_factory=lambda: EMPTY)
     annotations: Mapping[str, str] = field(default_factory=lambda: EMPTY)

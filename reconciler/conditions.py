@@ -10,6 +10,7 @@ from emperorctl.models.observed import LaunchState, Signs
 from emperorctl.models.plan import Look, Memory, State
 from emperorctl.models.status import Condition, ConditionType, Phase, Truth
 from emperorctl.models.vassal import Desired, Notify
+from emperorctl.reconciler.draft import EARLY
 from emperorctl.reconciler.lifecycle import Direction
 
 __all__ = ["RELOAD_REPORT", "judge", "reloading_until"]
@@ -45,7 +46,7 @@ def judge(look: Look, memory: Memory, direction: Direction) -> tuple[tuple[Condi
     """All conditions of one vassal, and its phase."""
     desired = look.desired
     running = memory.state is State.RUNNING
-    ready, phase = _running(look, memory) if running else _waiting(desired, memory)
+    ready, phase = _running(look, memory) if running else _asleep(look, memory) or _waiting(desired, memory)
     conditions = [
         _accepted(desired),
         ready,
@@ -137,6 +138,23 @@ def _waiting(desired: Desired | None, memory: Memory) -> tuple[Condition, str]:
     return _unlucky(desired.name, memory)
 
 
+def _asleep(look: Look, memory: Memory) -> tuple[Condition, str] | None:
+    """One that is started on demand, and for which there is no demand, or that can't be reached; None for all others."""
+    desired, listening = look.desired, look.listening
+    if memory.state is not State.ABSENT or desired is None or desired.vassal is None or desired.suspended:
+        return None
+    wanted = desired.vassal.on_demand
+    if wanted is None or memory.abandoned or look.mercy is not None:
+        return None
+    if memory.bind_problem is not None:
+        text = f"it can't be reached: {memory.bind_problem.sentence()}"
+        return _not_ready("CannotListen", text), Phase.ERROR
+    held = memory.blacklist is not None and memory.blacklist.next_try - EARLY > look.now
+    if held or memory.throttled_until is not None or listening.demand or not listening.ready:
+        return None
+    return _not_ready("Asleep", f"it sleeps: the first connection to {wanted} starts it"), Phase.ON_DEMAND
+
+
 def _unlucky(name: str, memory: Memory) -> tuple[Condition, str]:
     """It should run and does not: a budget holds it, or it gave up."""
     cause, word = _cause(memory)
@@ -175,6 +193,11 @@ def _progress(look: Look, memory: Memory, direction: Direction) -> Condition:
         case State.STOPPING | State.KILLING:
             return moving("Stopping")
         case State.RUNNING:
+            if memory.bind_problem is not None:
+                # The process keeps the sockets that it has.
+                return Condition(
+                    ConditionType.PROGRESSING, Truth.TRUE, "CannotListen", memory.bind_problem.sentence()
+                )
             if reloading_until(look, memory) is not None:
                 return moving("Reloading")
             if direction in {Direction.RELOAD, Direction.REPLACE} and look.observed.state is LaunchState.ALIVE:
@@ -183,4 +206,4 @@ def _progress(look: Look, memory: Memory, direction: Direction) -> Condition:
             return _SETTLED
         case State.ABSENT:
             held = memory.blacklist is not None or memory.throttled_until is not None
-            return moving("Waiting") if held else _SETTLED
+            return moving("Waiting") if held and _asleep(look, memory) is None else _SETTLED

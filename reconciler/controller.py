@@ -13,9 +13,12 @@ from dataclasses import dataclass, field
 from emperorctl.models.observed import NEVER_LAUNCHED, Observed
 from emperorctl.models.plan import (
     Action,
+    Count,
     Dismiss,
     Forget,
+    Hush,
     Kill,
+    Listen,
     Look,
     Memory,
     Plan,
@@ -24,6 +27,7 @@ from emperorctl.models.plan import (
     TellReload,
     TellStop,
     Throttles,
+    Watch,
 )
 from emperorctl.models.protocol import ToVassal
 from emperorctl.models.status import Condition, Note, NoteType
@@ -114,7 +118,8 @@ class Controller:
             record = self.records[name] = Record(born=self._clock.wall())
         observed = self.host.observe(name)
         now, zergs = self._clock.monotonic(), self.store.zergs
-        look = Look(desired, observed, record.memory, self._throttle, now, self._mercy, zergs)
+        listening = self.host.sockets.listening(name)
+        look = Look(desired, observed, record.memory, self._throttle, now, self._mercy, zergs, listening)
         outcome = plan(look, self._rules)
         self._throttle = outcome.throttle
         for note in outcome.notes:
@@ -162,6 +167,9 @@ class Controller:
     def _act(self, name: str, action: Action) -> None:
         """Carry out one action, and say so."""
         match action:
+            case Listen() | Hush() | Watch() | Count():
+                self._attend(name, action)
+                return
             case Spawn(vassal=vassal):
                 self.host.launch(vassal, action.number, self._generation(name), urgent=action.urgent)
             case TellReload(vassal=vassal):
@@ -188,6 +196,19 @@ class Controller:
                 self._report_if_all_gone()
         kind = NoteType.WARNING if isinstance(action, Kill) or action.reason == HUNG else NoteType.NORMAL
         self.note(name, Note(kind, action.reason, action.message))
+
+    def _attend(self, name: str, action: Listen | Hush | Watch | Count) -> None:
+        """See to its sockets. What people should know of that is said once it is known what came of it."""
+        sockets = self.host.sockets
+        match action:
+            case Listen(on_demand=on_demand):
+                sockets.listen(name, on_demand)
+            case Hush():
+                sockets.hush(name)
+            case Watch():
+                sockets.watch(name)
+            case Count():
+                sockets.count(name)
 
     def _generation(self, name: str) -> int:
         desired = self.store.get(name)

@@ -8,14 +8,42 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from emperorctl.models.observed import Observed
+from emperorctl.models.observed import Listening, Observed
+from emperorctl.models.sockets import OnDemand
 from emperorctl.models.vassal import Vassal
 
-__all__ = ["Host"]
+__all__ = ["Host", "Sockets"]
+
+
+class Sockets(Protocol):
+    """The sockets that are kept for on-demand vassals. Real: `runtime.sockets.KeptSockets`."""
+
+    def listening(self, name: str) -> Listening:
+        """The sockets of `name`, and whether a connection waits; `NOT_LISTENING` where there are none."""
+        ...
+
+    def listen(self, name: str, on_demand: OnDemand) -> None:
+        """Bind these. Sockets that are bound already stay; once all are, those that are not wanted any more are
+        closed."""
+        ...
+
+    def hush(self, name: str) -> None:
+        """Close all of them, and remove their files."""
+        ...
+
+    def watch(self, name: str) -> None:
+        """Wake `name` when the next connection arrives, once."""
+        ...
+
+    def count(self, name: str) -> None:
+        """Count the open connections of `name`; the answer wakes it."""
+        ...
 
 
 class Host(Protocol):
-    """The processes of all vassals on this machine."""
+    """The processes of all vassals on this machine, and in `sockets` what those started on demand are reached by."""
+
+    sockets: Sockets
 
     def observe(self, name: str) -> Observed:
         """The latest launch of `name`; `NEVER_LAUNCHED` where there was none."""

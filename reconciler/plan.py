@@ -16,6 +16,7 @@ from emperorctl.models.vassal import Kind, Notify, ReloadMethod, Vassal
 from emperorctl.reconciler.conditions import judge, reloading_until
 from emperorctl.reconciler.draft import EARLY, UNKILLABLE_AFTER, Draft, Rules
 from emperorctl.reconciler.lifecycle import FOLD, STEP, Change, Direction, Step
+from emperorctl.reconciler.slumber import VOLUNTARY, has_other_sockets, has_to_wake, keep_sockets, went_to_sleep
 from emperorctl.reconciler.throttle import reserve
 from emperorctl.reconciler.vigil import heed
 
@@ -41,7 +42,8 @@ def plan(look: Look, rules: Rules) -> Plan:
     draft = Draft(look, rules)
     _pardon(draft)
     _fold(draft)
-    direction = _direction(look, draft.memory)
+    keep_sockets(draft)
+    direction = _direction(draft)
     _step(draft, direction)
     heed(draft)
     _await_report(draft)
@@ -57,15 +59,15 @@ def plan(look: Look, rules: Rules) -> Plan:
     )
 
 
-def _direction(look: Look, memory: Memory) -> Direction:
-    desired = look.desired
+def _direction(draft: Draft) -> Direction:
+    look, memory, desired = draft.look, draft.memory, draft.look.desired
     if desired is None or look.mercy is not None:
         return Direction.REMOVE
     if desired.suspended or desired.vassal is None:
         return Direction.REST
     if memory.vassal is None:
         return Direction.KEEP
-    if desired.vassal.launch != memory.vassal.launch:
+    if desired.vassal.launch != memory.vassal.launch or has_other_sockets(draft):
         return Direction.REPLACE
     if desired.vassal.content != memory.vassal.content or desired.orders != memory.orders:
         return Direction.RELOAD
@@ -191,11 +193,14 @@ def _died(draft: Draft, end: Exit | None) -> None:
     if abandoned:
         memory.abandoned = True
         text += ": it asks not to be started again until its file changes"
+    asleep = not abandoned and went_to_sleep(draft, end, loyal=loyal)
     if signs.will is not None and not abandoned:
         draft.say("Stopped", f"{text}, of its own will")
+    elif asleep:
+        draft.say("Stopped", text)
     else:
         draft.warn("Died", text)
-    if not (abandoned or loyal):
+    if not (abandoned or loyal or asleep):
         draft.hold_against()
 
 
@@ -209,7 +214,8 @@ def _ended(draft: Draft, end: Exit | None) -> None:
     memory.last_exit = end
     if end is not None:
         draft.say("Stopped", end.sentence())
-    if blame and not loyal and draft.look.desired is not None:
+    asleep = blame == VOLUNTARY and went_to_sleep(draft, end, loyal=loyal)
+    if blame and not loyal and not asleep and draft.look.desired is not None:
         draft.hold_against()
 
 
@@ -238,18 +244,25 @@ def _start(draft: Draft) -> None:
         return
     if memory.blacklist is not None and not draft.due(memory.blacklist.next_try):
         return
-    if not _has_its_turn(draft, warm=desired.warm and memory.number == 0):
+    on_demand = desired.vassal.on_demand
+    if on_demand is not None and not has_to_wake(draft, on_demand):
         return
     first = memory.number == 0
+    if not _has_its_turn(draft, warm=desired.warm and first and on_demand is None):
+        return
     reason = "Created" if first else memory.ordered or ("Retried" if memory.failing else "Respawned")
     message = f"starting generation {desired.generation}"
-    urgent = not first and not memory.failing
+    if on_demand is not None and draft.look.listening.demand and not memory.ordered and not memory.failing:
+        reason, message = "Demanded", f"{message}: a connection waits"
+    urgent = (not first or on_demand is not None) and not memory.failing
     draft.actions.append(Spawn(desired.vassal, memory.number + 1, reason, message, urgent))
     draft.enter(State.STARTING)
     draft.take_over(desired.vassal)
     memory.number += 1
-    memory.respawns += 0 if first else 1
-    memory.respawned_at = None if first else look.now
+    if not first and not memory.slept:
+        memory.respawns += 1
+        memory.respawned_at = look.now
+    memory.slept = False
     memory.first_run = look.now if first else memory.first_run
     memory.last_run = look.now
     memory.reloaded_at = look.now if memory.ordered == "Reloaded" else memory.reloaded_at

@@ -10,6 +10,7 @@ from __future__ import annotations
 from emperorctl.models.plan import Reinforce, State
 from emperorctl.models.vassal import Kind, ReloadMethod
 from emperorctl.reconciler.draft import Draft
+from emperorctl.reconciler.slumber import VOLUNTARY, rest_when_idle
 
 __all__ = ["CURSE_SEEN", "HUNG", "LATE", "heed"]
 
@@ -24,7 +25,7 @@ LATE = 1.0
 
 def heed(draft: Draft) -> None:
     """Draw the conclusions from the signs of a process that is to go on running."""
-    for look in (_garbage, _call, _will, _curse, _silence):
+    for look in (_garbage, _call, _will, _curse, _silence, rest_when_idle):
         if draft.memory.state is not State.RUNNING:
             return
         look(draft)
@@ -54,9 +55,9 @@ def _call(draft: Draft) -> None:
 
 
 def _will(draft: Draft) -> None:
-    """Byte 22: it wants to go. It is stopped, and started again as long as its file asks for it."""
+    """Byte 22: it wants to go. It is stopped, and started again as long as its file asks for it; on demand if so."""
     if draft.look.observed.signs.will is not None:
-        draft.memory.blame = "it asked to be stopped"
+        draft.memory.blame = VOLUNTARY
         draft.stop_as_wanted("Voluntary", "stopping: it asked for it")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from emperorctl.models.sockets import Passing
 from emperorctl.models.vassal import Vassal
 from emperorctl.reconciler.runtime.identity import Identity
 from emperorctl.reconciler.runtime.zygote.child import PROTOCOL_FD
@@ -19,7 +20,8 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _VASSAL_PREFIX = "UWSGI_VASSAL_"
 _NOTIFY = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
-_NOT_INHERITED = {*_NOTIFY, "UWSGI_RELOADS", "UWSGI_EMPEROR_FD", "UWSGI_EMPEROR_FD_CONFIG"}
+_LISTEN = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
+_NOT_INHERITED = {*_NOTIFY, *_LISTEN, "UWSGI_RELOADS", "UWSGI_EMPEROR_FD", "UWSGI_EMPEROR_FD_CONFIG"}
 _OURS = "EMPERORCTL_"
 
 
@@ -56,8 +58,15 @@ class Environments:
             }
         env.update(launch.env)
         # After what the file declares: these are how the process is reached and found again.
+        sockets = 0
+        if vassal.on_demand is not None and vassal.on_demand.passing is Passing.LISTEN_FDS:
+            addresses = vassal.on_demand.addresses
+            sockets = len(addresses)
+            env["LISTEN_FDS"] = str(sockets)
+            env["LISTEN_FDNAMES"] = ":".join(address.name or vassal.name for address in addresses)
+            # LISTEN_PID is set by the new process itself: nobody knows its pid before.
         if launch.protocol:
-            env["UWSGI_EMPEROR_FD"] = str(PROTOCOL_FD)
+            env["UWSGI_EMPEROR_FD"] = str(PROTOCOL_FD + sockets)
         if notify:
             for name in _NOTIFY:
                 env.pop(name, None)

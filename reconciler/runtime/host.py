@@ -30,9 +30,10 @@ from emperorctl.reconciler.runtime.identity import Identities, Identity, Identit
 from emperorctl.reconciler.runtime.launcher import Fate, Launcher, Outcome, Prepared, Survivor
 from emperorctl.reconciler.runtime.logs import LogStore
 from emperorctl.reconciler.runtime.notify import NotifyDirectory
-from emperorctl.reconciler.runtime.ordering import Unusable, Where, write_order
+from emperorctl.reconciler.runtime.ordering import Unusable, Where, socket_roles, write_order
 from emperorctl.reconciler.runtime.protocol import Channel
 from emperorctl.reconciler.runtime.runs import Order, Run
+from emperorctl.reconciler.runtime.sockets import KeptSockets
 from emperorctl.reconciler.runtime.spawn import ZygoteHandle
 from emperorctl.reconciler.runtime.tree import Trees
 from emperorctl.reconciler.runtime.zygote import procfs
@@ -101,6 +102,7 @@ class LocalHost:
         self._containment: Containment
         self._identities: Identities
         self.logs: LogStore
+        self.sockets: KeptSockets
         self.leftovers: list[leftovers.Leftover] = []
 
     # --- life ---
@@ -121,6 +123,9 @@ class LocalHost:
         self._reserve = Reserve()
         self.logs = LogStore(self._loop, self._settings.log_dir, self._note)
         self._identities = Identities(self._loop)
+        self.sockets = KeptSockets(
+            self._loop, self._identities, self._clock, wake=self._wake, respect=self._reserve.respect
+        )
         place = cgroups.find_place() if self._settings.containment != "tree" else None
         self.leftovers = await asyncio.to_thread(
             leftovers.end_leftovers, self._settings.instance, cgroups.find_place(), {self._zygote.pid}
@@ -155,6 +160,7 @@ class LocalHost:
         self.logs.close()
         await self._launcher.close()
         self._notify.clear()
+        self.sockets.close()
         self._containment.close()
 
     def _contain(self, place: cgroups.Place | None) -> Containment:
@@ -243,7 +249,8 @@ class LocalHost:
         """Its turn has come (again, where a zygote was lost before it started anything): write the order."""
         self._retire(run)
         run.signs = NEVER_LAUNCHED.signs
-        if run.condemned:
+        sockets = self.sockets.descriptors(run.name, run.vassal.on_demand)
+        if run.condemned or sockets is None:
             self._failed(run, failures.cancelled(self._clock.monotonic()))
             return None
         assert run.identity is not None
@@ -265,6 +272,9 @@ class LocalHost:
             else:
                 give += [2, 2]
                 roles += ["out", "err"]
+            if run.vassal.on_demand is not None:
+                give += sockets
+                roles += socket_roles(run.vassal.on_demand)
             if launch.protocol:
                 ours, theirs = socket.socketpair()
                 run.channel = Channel(self._loop, ours, run, lambda: self._heard(run))

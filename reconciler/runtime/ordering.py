@@ -9,11 +9,12 @@ import resource
 from dataclasses import dataclass
 from typing import Any
 
+from emperorctl.models.sockets import OnDemand, Passing
 from emperorctl.models.vassal import Vassal
 from emperorctl.reconciler.runtime.identity import Identity
 from emperorctl.reconciler.runtime.zygote import orders
 
-__all__ = ["ORDER_MAX", "Unusable", "Where", "write_order"]
+__all__ = ["ORDER_MAX", "Unusable", "Where", "socket_roles", "write_order"]
 
 ORDER_MAX = 8 * 1024 * 1024
 """Bytes: more than any kernel accepts as command and environment."""
@@ -36,6 +37,13 @@ class Where:
     roles: tuple[str, ...]
     cgroup: str | None
     log: str | None
+
+
+def socket_roles(on_demand: OnDemand) -> list[str]:
+    """The roles of the sockets that a process is given, in their order."""
+    if on_demand.passing is Passing.STDIN:
+        return ["in"]
+    return [f"listen{number}" for number in range(len(on_demand.addresses))]
 
 
 def write_order(vassal: Vassal, env: dict[str, str], identity: Identity, where: Where) -> bytes:

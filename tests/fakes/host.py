@@ -5,18 +5,79 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from emperorctl.models.errors import Problem
 from emperorctl.models.observed import (
     NEVER_LAUNCHED,
+    NOT_LISTENING,
     Exit,
     LaunchFailure,
     LaunchState,
+    Listening,
     Observed,
     Process,
     Signs,
 )
+from emperorctl.models.sockets import OnDemand
 from emperorctl.models.vassal import Vassal
 
-__all__ = ["FakeHost"]
+__all__ = ["FakeHost", "FakeSockets"]
+
+
+@dataclass
+class FakeSockets:
+    """Keeps the contract of `reconciler.host.Sockets`; every address can be had unless it is in `taken`."""
+
+    wake: Callable[[str], None] = lambda name: None
+    calls: list[tuple[object, ...]] = field(default_factory=list)
+    kept: dict[str, Listening] = field(default_factory=dict)
+    taken: set[str] = field(default_factory=set)
+    open: dict[str, int | None] = field(default_factory=dict)
+    now: Callable[[], float] = lambda: 0.0
+
+    def listening(self, name: str) -> Listening:
+        return self.kept.get(name, NOT_LISTENING)
+
+    def listen(self, name: str, on_demand: OnDemand) -> None:
+        self.calls.append(("listen", name, str(on_demand)))
+        before, problem = self.listening(name), None
+        if any(str(address) in self.taken for address in on_demand.addresses):
+            problem = Problem("AddressInUse", f"{on_demand} is in use by process 42 (other)")
+        demand = before.demand and problem is None
+        self.kept[name] = Listening(on_demand, demand=demand, problem=problem, failed_at=self.now())
+        self.wake(name)
+
+    def hush(self, name: str) -> None:
+        self.calls.append(("hush", name))
+        self.kept.pop(name, None)
+
+    def watch(self, name: str) -> None:
+        self.calls.append(("watch", name))
+        seen = self.kept[name]
+        if seen.demand:
+            self.kept[name] = replace(seen, connected_at=self.now())
+            self.wake(name)
+        else:
+            self.kept[name] = replace(seen, watching=True)
+
+    def count(self, name: str) -> None:
+        self.calls.append(("count", name))
+        self.kept[name] = replace(self.kept[name], open=self.open.get(name, 0), counted_at=self.now(), watching=True)
+        self.wake(name)
+
+    # What a test makes happen.
+
+    def connect(self, name: str) -> None:
+        """Somebody connects."""
+        seen = self.kept[name]
+        self.kept[name] = replace(
+            seen, demand=True, watching=False, connected_at=self.now() if seen.watching else seen.connected_at
+        )
+        if seen.watching:
+            self.wake(name)
+
+    def accept(self, name: str) -> None:
+        """The vassal takes every connection that waits."""
+        self.kept[name] = replace(self.kept[name], demand=False)
 
 
 @dataclass
@@ -28,6 +89,7 @@ class FakeHost:
     observed: dict[str, Observed] = field(default_factory=dict)
     vassals: dict[tuple[str, int], Vassal] = field(default_factory=dict)
     next_pid: int = 1000
+    sockets: FakeSockets = field(default_factory=FakeSockets)
 
     def observe(self, name: str) -> Observed:
         return self.observed.get(name, NEVER_LAUNCHED)
@@ -38,6 +100,10 @@ class FakeHost:
         assert number > before.number, "a launch number used twice"
         self.calls.append(("launch", vassal.name, number))
         self.vassals[vassal.name, number] = vassal
+        if vassal.on_demand is not None:
+            kept = self.sockets.listening(vassal.name)
+            assert kept.ready and kept.on_demand == vassal.on_demand, "started without its sockets"
+            self.sockets.kept[vassal.name] = replace(kept, watching=False, open=None, counted_at=None)
         self.observed[vassal.name] = Observed(number, LaunchState.LAUNCHING)
 
     def signal(self, name: str, number: int, signum: int) -> None:
@@ -53,6 +119,7 @@ class FakeHost:
     def forget(self, name: str) -> None:
         state = self.observe(name).state
         assert state not in {LaunchState.LAUNCHING, LaunchState.ALIVE}, "forgotten while it runs"
+        assert name not in self.sockets.kept, "forgotten with its sockets"
         self.calls.append(("forget", name))
         self.observed.pop(name, None)
 

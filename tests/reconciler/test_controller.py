@@ -37,6 +37,8 @@ class Realm:
         self.controller.changed = self.changed.append
         self.controller.forgotten = self.forgotten.append
         self.host.wake = self.controller.wake
+        self.host.sockets.wake = self.controller.wake
+        self.host.sockets.now = lambda: self.time.now
 
     def wake(self, name: str) -> None:
         self.controller.wake(name)

@@ -8,6 +8,7 @@ Emperor (`runtime.failures`).
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import resource
@@ -19,7 +20,7 @@ from . import clone  # noqa: TID251
 __all__ = ["PROTOCOL_FD", "Frame", "become"]
 
 PROTOCOL_FD = 3
-"""Where the vassal finds its end of the emperor protocol."""
+"""Where the vassal finds its end of the emperor protocol, or behind its listening sockets where it gets any there."""
 
 _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 _REPORT_MAX = 4000
@@ -29,7 +30,7 @@ _NOT_RUN = 127
 class Frame:
     """What a new process finds around it: descriptors already received, and facts of the zygote.
 
-    `fds` maps a role (`in`, `out`, `err`, `protocol`) to a descriptor. `join` is the directory of a cgroup
+    `fds` maps a role (`in`, `out`, `err`, `protocol`, `listen0`, `listen1` …) to a descriptor. `join` is the directory of a cgroup
     still to be joined.
     """
 
@@ -53,6 +54,8 @@ def become(order: dict[str, Any], frame: Frame) -> NoReturn:
     try:
         _prepare(order, frame, steps)
         steps.now = "execve"
+        if "LISTEN_FDS" in order["env"] and "listen0" in frame.fds:
+            order["env"]["LISTEN_PID"] = str(os.getpid())
         _execute(order["argv"], order["env"], steps)
     except BaseException as error:
         _report(frame.status, steps, error)
@@ -111,21 +114,24 @@ def _join(directory: int) -> None:
 
 def _descriptors(frame: Frame) -> None:
     fds = frame.fds
-    first_closed = PROTOCOL_FD
-    if "in" in fds:
-        os.dup2(fds["in"], 0)
-    if "out" in fds:
-        os.dup2(fds["out"], 1)
-    if "err" in fds:
-        os.dup2(fds["err"], 2)
+    targets = {role: number for number, role in enumerate(("in", "out", "err")) if role in fds}
+    listening = sum(role.startswith("listen") for role in fds)
+    targets |= {f"listen{number}": PROTOCOL_FD + number for number in range(listening)}
+    first_closed = PROTOCOL_FD + listening
     if "protocol" in fds:
-        first_closed = PROTOCOL_FD + 1
-        if fds["protocol"] == PROTOCOL_FD:
-            os.set_inheritable(PROTOCOL_FD, True)
+        targets["protocol"] = first_closed
+        first_closed += 1
+    # First out of the way with whatever lies where something else belongs.
+    if PROTOCOL_FD <= frame.status < first_closed:
+        frame.status = fcntl.fcntl(frame.status, fcntl.F_DUPFD_CLOEXEC, first_closed)
+    for role, fd in fds.items():
+        if PROTOCOL_FD <= fd < first_closed and fd != targets[role]:
+            fds[role] = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, first_closed)
+    for role, target in targets.items():
+        if fds[role] == target:
+            os.set_inheritable(target, True)
         else:
-            if frame.status == PROTOCOL_FD:
-                frame.status = os.dup(frame.status)
-            os.dup2(fds["protocol"], PROTOCOL_FD)
+            os.dup2(fds[role], target)
     clone.close_on_exec_from(first_closed)
 
 
