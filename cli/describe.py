@@ -84,6 +84,8 @@ def lines_of(vassal: Mapping[str, Any], events: Sequence[Mapping[str, Any]], now
         fields.append(("Last Heartbeat", _moment(beat, now)))
     if message := status.get("message"):
         fields.append(("Message", _line(message)))
+    if sockets := status.get("sockets"):
+        fields.append(("On Demand", list(sockets)))
     if leader := status.get("zergOf"):
         fields.append(("Zerg Of", leader))
     if reason := why(vassal, now):
@@ -181,6 +183,11 @@ def _tree(value: Mapping[str, Any], indent: str) -> Iterable[str]:
             yield f"{indent}{name:<{width}}  {cell(_plain(item))}"
 
 
+def _pairs_inline(value: Mapping[str, Any]) -> str:
+    """A mapping within a list."""
+    return "{" + ", ".join(f"{key}: {item}" for key, item in value.items()) + "}"
+
+
 def _plain(value: Any) -> str:
     match value:
         case None | {} | [] | "":
@@ -190,7 +197,7 @@ def _plain(value: Any) -> str:
         case list():
             import shlex
 
-            text = shlex.join(map(str, value))
+            text = " ".join(_pairs_inline(item) if isinstance(item, dict) else shlex.quote(str(item)) for item in value)
         case _:
             text = str(value)
     # A line break would cut the value off: show it instead.

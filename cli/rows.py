@@ -70,7 +70,7 @@ def vassal_row(vassal: Mapping[str, Any], now: float, *, wide: bool = False) -> 
             str(process["pid"]) if process else _NONE,
             str(process["uid"]) if process else _NONE,
             status["source"] or _NONE,
-            _NONE,
+            ",".join(status.get("sockets") or ()) or _NONE,
             age(status["lastReload"], now) if status.get("lastReload") else _NONE,
         ]
     return row

@@ -33,6 +33,8 @@ ADVICE: Mapping[str, str] = {
     "NotReady": "wait if it is still loading; if READY=1 never comes, see {logs}",
     "Hung": "nothing to do if it comes back by itself; if not, see {logs}; to start it anew: emperorctl reload {name}",
     "Cursed": "nothing to do: unless it goes by itself it is killed, and started again; for why it did so see {logs}",
+    "Asleep": "nothing to do: connect to it, and it runs",
+    "CannotListen": "it is tried again by itself, every 30s at the latest; at once with: emperorctl reload {name}",
     "Completed": "nothing to do: it has done its work; to run it once more: emperorctl reload {name}",
     # Of conditions other than Ready, whatever their reason:
     "Accepted": "{file} is read again as soon as it is saved corrected",

@@ -298,7 +298,7 @@ class Spec(_Fields):
         dict[str, Text],
         BeforeValidator(_environment),
         Field(description="Environment variables, on top of a short base environment. Values are strings."),
-    ] = {}
+    ] = {}  # noqa: RUF012
     working_dir: Directory | None = Field(None, description="The directory it starts in; an absolute path.")
     user: Identity | None = Field(None, description="The user it runs as: a name or a decimal id.")
     group: Identity | None = Field(None, description="The group it runs as: a name or a decimal id.")
@@ -335,7 +335,7 @@ class Metadata(_Fields):
     )
     labels: Annotated[
         dict[str, str], BeforeValidator(_labels), Field(description="Short key-value pairs to select vassals by.")
-    ] = {}
+    ] = {}  # noqa: RUF012
     annotations: dict[str, Text] = Field({}, description="Free text for people and tools.")
 
 

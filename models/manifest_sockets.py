@@ -100,7 +100,8 @@ class OnDemandFields(Fields):
         " standard input, as from uWSGI's Emperor.",
     )
     idle_timeout: Annotated[float, PlainValidator(_idle), DURATION_SCHEMA] | None = Field(
-        None, description="After how long without an open connection it is stopped and sleeps, 1s to 7d; never if unset."
+        None,
+        description="After how long without an open connection it is stopped and sleeps, 1s to 7d; never if unset.",
     )
     backlog: int = Field(BACKLOG, ge=1, le=65535, description="How many connections may wait in each socket.")
 

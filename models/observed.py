@@ -13,7 +13,17 @@ from emperorctl.models.errors import Problem
 from emperorctl.models.signals import signal_name
 from emperorctl.models.sockets import OnDemand
 
-__all__ = ["NEVER_LAUNCHED", "NOT_LISTENING", "Exit", "LaunchFailure", "LaunchState", "Listening", "Observed", "Process", "Signs"]
+__all__ = [
+    "NEVER_LAUNCHED",
+    "NOT_LISTENING",
+    "Exit",
+    "LaunchFailure",
+    "LaunchState",
+    "Listening",
+    "Observed",
+    "Process",
+    "Signs",
+]
 
 
 class LaunchState(StrEnum):
@@ -124,7 +134,8 @@ class Listening:
     """The sockets that the Emperor keeps for an on-demand vassal.
 
     `on_demand` is what they were last bound (or tried to be bound) for. `demand`: a connection waits at this moment.
-    `watching`: the next one to arrive wakes the name. `pending`: it is not known yet whether they can be bound. `problem` is why they can't, since `failed_at`.
+    `watching`: the next one to arrive wakes the name. `pending`: it is not known yet whether they can be bound.
+    `problem` is why they can't, since `failed_at`.
     `displaced`: what keeps an address from being bound is the vassal's own process, with the sockets it had before.
     `connected_at` is when a connection was last seen to arrive while that was watched for; `open` how many connections
     were open when they were last counted, at `counted_at` (None: they can't be counted here).

@@ -23,6 +23,7 @@ BACKLOG = 1024
 DEFAULT_MODE = 0o666
 """Of a Unix socket: everybody may connect, as with uWSGI."""
 
+_ANY = "0.0.0.0"  # noqa: S104
 _FORMS = "write 127.0.0.1:8000, [::1]:8000, :8000, the path of a Unix socket, or @NAME"
 
 
@@ -68,7 +69,7 @@ class Address:
     def __str__(self) -> str:
         match self.family:
             case Family.INET:
-                return f"{'' if self.host == '0.0.0.0' else self.host}:{self.port}"
+                return f"{'' if self.host == _ANY else self.host}:{self.port}"
             case Family.INET6:
                 return f"[{self.host}]:{self.port}"
             case Family.ABSTRACT:
@@ -105,7 +106,7 @@ class OnDemand:
 
 
 def parse_address(text: str, directory: str | None = None) -> Address:
-    """The address in a text such as `127.0.0.1:8000`, `[::1]:8000`, `:8000`, `/run/x.sock`, `unix:/run/x.sock`, `@name`.
+    """The address in `127.0.0.1:8000`, `[::1]:8000`, `:8000`, `/run/x.sock`, `unix:/run/x.sock` or `@name`.
 
     `directory` is what a relative path of a Unix socket is relative to (None: it has to be absolute).
     Raises ConfigError.
@@ -155,7 +156,7 @@ def _inet(text: str) -> Address:
     if not (digits.isascii() and digits.isdigit() and len(digits) <= 5 and 1 <= int(digits) <= 65535):
         raise _refused(text, "does not end with a port from 1 to 65535")
     if host in ("", "*"):
-        return Address(Family.INET, "0.0.0.0", int(digits))
+        return Address(Family.INET, _ANY, int(digits))
     if host == "localhost":
         return Address(Family.INET, "127.0.0.1", int(digits))
     try:
@@ -166,5 +167,7 @@ def _inet(text: str) -> Address:
             return Address(Family.INET6, six.compressed, int(digits))
         return Address(Family.INET, str(ipaddress.IPv4Address(host)), int(digits))
     except ValueError:
-        hint = "write an IPv6 address in brackets, [::1]:8000" if ":" in host else "give the number: names are not asked"
+        hint = (
+            "write an IPv6 address in brackets, [::1]:8000" if ":" in host else "give the number: names are not asked"
+        )
         raise _refused(text, f'has a host that is no IP address ("{printable(host[:60])}")', hint) from None

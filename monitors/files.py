@@ -12,13 +12,16 @@ import hashlib
 import os
 import stat
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
+from dataclasses import replace
+from typing import Any
 
 from emperorctl.models.errors import Problem
 from emperorctl.models.source import Change, FileReport, Trouble
 from emperorctl.models.status import Note, NoteType
 from emperorctl.monitors.base import MonitorContext
 from emperorctl.monitors.layout import Layout
+from emperorctl.monitors.on_demand import OnDemandRule
 from emperorctl.monitors.parsing import Order, Parsed, Setting, parse, refused_name, unparsed
 from emperorctl.monitors.pending import Pending
 from emperorctl.monitors.reading import NATIVE_LIMIT, UWSGI_LIMIT, Busy, Content, Entry, Gone, Unusable, read
@@ -51,7 +54,8 @@ class FileMonitor:
         self._layout = layout
         self._setting = setting
         self._context = context
-        self._tree = Tree(layout, self._breathe)
+        self._on_demand = OnDemandRule(setting.run)
+        self._tree = Tree(layout, self._breathe, self._on_demand)
         self._lock = asyncio.Lock()
         self._wake = asyncio.Event()
         self._looks: Pending[_Look] = Pending(self._wake.set)
@@ -134,6 +138,9 @@ class FileMonitor:
                 looks.add(_spot(folder), hint)
             elif self._layout.fits(folder.level, name):
                 looks.add((folder, name), hint)
+            elif (config := self._on_demand.config_of(name)) and config in folder.files:
+                # Gone or not, the config itself is there.
+                looks.add((folder, config), Hint.SOON if hint is Hint.GONE else hint)
         for target in tree.routes(path, name):
             if isinstance(target, File):
                 looks.add((target.folder, target.name), Hint.NOW if hint is Hint.ITSELF else hint)
@@ -231,9 +238,13 @@ class FileMonitor:
                 os.close(fd)
         self._publish(reports)
         for owner in outside.values():
-            task = asyncio.create_task(self._parse_outside(owner))
-            self._outside.add(task)
-            task.add_done_callback(self._outside.discard)
+            self._later(self._parse_outside(owner))
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        """Have something done while the loop goes on; the first listing waits for it."""
+        task = asyncio.create_task(work)
+        self._outside.add(task)
+        task.add_done_callback(self._outside.discard)
 
     def _examine_one(self, file: File, fd: int, device: int, outside: _Outside) -> FileReport | None:
         file.turn += 1
@@ -259,6 +270,20 @@ class FileMonitor:
                 order = self._order(file, found.fingerprint.inode, found.data)
                 refused = refused_name(order)
                 digest = hashlib.blake2b(found.data, digest_size=16).hexdigest()
+                if refused is None and self._on_demand.asks(order):
+                    file.busy_since = None
+                    file.remember(found.fingerprint)
+                    self._later(self._ask(file, file.turn, found, order))
+                    return None
+                file.beside = self._on_demand.fingerprint(fd, file.name)
+                address = self._on_demand.answer(fd, order, lease) if refused is None else ""
+                if address is None:
+                    self._looks.add_after((file.folder, file.name), _BUSY_LOOK)
+                    return None
+                if isinstance(address, Problem):
+                    refused = unparsed(order, address)
+                elif address:
+                    order = replace(order, on_demand=address)
                 if refused is None and not _trusted(found, order.extension):
                     file.busy_since = None
                     file.remember(found.fingerprint)
@@ -296,6 +321,21 @@ class FileMonitor:
     def _forget(self, file: File) -> FileReport | None:
         self._tree.forget(file)
         return FileReport(file.shown) if file.report is not None else None
+
+    async def _ask(self, file: File, turn: int, content: Content, order: Order) -> None:
+        """Ask the command for the address that starts a vassal, then parse its config."""
+        answer = await self._on_demand.ask(order, self._setting.working_dir)
+        if file.turn != turn:  # looked at again meanwhile
+            return
+        if not isinstance(answer, Problem):
+            order = replace(order, on_demand=answer)
+            if not _trusted(content, order.extension):
+                await self._parse_outside([(file, turn, content, order)])
+                return
+        parsed = unparsed(order, answer) if isinstance(answer, Problem) else parse(order, self._setting)
+        digest = hashlib.blake2b(content.data, digest_size=16).hexdigest()
+        report = self._report(file, parsed, content.touch, digest)
+        self._publish([] if report is None else [report])
 
     async def _parse_outside(self, files: list[tuple[File, int, Content, Order]]) -> None:
         by_order = {id(order): (file, turn, content) for file, turn, content, order in files}

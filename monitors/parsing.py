@@ -46,13 +46,17 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One file to parse. `file` is its path as shown, `path` the real one, `identity` its id as a uWSGI vassal."""
+    """One file to parse. `file` is its path as shown, `path` the real one, `identity` its id as a uWSGI vassal.
+
+    `on_demand` is the address that starts it as a uWSGI vassal, as it was found written; empty if it always runs.
+    """
 
     file: str
     path: str
     identity: str
     inode: int
     data: bytes
+    on_demand: str = ""
 
     @property
     def extension(self) -> str:
@@ -127,6 +131,7 @@ def _claims(order: Order, setting: Setting) -> list[Claim]:
             data=order.data,
             config=config,
             run=setting.run,
+            on_demand=order.on_demand,
         )
         return [Claim(vassal.name, vassal)]
     claims = manifest.read_manifests(

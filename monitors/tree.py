@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from emperorctl.models.errors import Problem
 from emperorctl.models.source import FileReport
 from emperorctl.monitors.layout import Layout
+from emperorctl.monitors.on_demand import OnDemandRule
 from emperorctl.monitors.reading import Fingerprint, look
 from emperorctl.monitors.watch.base import Watcher
 from emperorctl.monitors.watch.tracing import StepKind, trace
@@ -30,13 +31,15 @@ _Spot = tuple[str, str]  # a watched path, and the name of an entry in it ("": t
 class File:
     """One file of a source. `report` is what was last published of it, `turn` counts how often it was looked at.
 
-    `busy_since`: the loop time at which somebody was first found writing it.
+    `beside` is the fingerprint of the file that holds its on-demand address. `busy_since`: the loop time at which
+    somebody was first found writing it.
     """
 
     folder: Folder
     name: str
     shown: str
     fingerprint: Fingerprint | None = None
+    beside: Fingerprint | None = None
     report: FileReport | None = None
     turn: int = 0
     racy: bool = False
@@ -84,8 +87,9 @@ class Findings:
 class Tree:
     """`breathe` is awaited now and then during long listings, so that the event loop stays alive."""
 
-    def __init__(self, layout: Layout, breathe: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, layout: Layout, breathe: Callable[[], Awaitable[None]], on_demand: OnDemandRule) -> None:
         self.layout = layout
+        self._on_demand = on_demand
         self.root = Folder(layout.root, 0, None)
         self.folders: dict[str, Folder] = {layout.root: self.root}
         self.watcher: Watcher | None = None
@@ -263,7 +267,7 @@ class Tree:
             file = known.get(name)
             if file is None:
                 file = self.file(folder, name)
-            if seen[0] != file.fingerprint or file.racy:
+            if seen[0] != file.fingerprint or file.racy or self._on_demand.fingerprint(fd, name) != file.beside:
                 findings.changed.append(file)
         if len(known) > len(names):
             here = set(names)

@@ -44,7 +44,7 @@ def encode_job(orders: Sequence[Order], setting: Setting) -> bytes:
         "working_dir": setting.working_dir,
         "run": _runs().dump_python(setting.run, mode="json"),
         "facts": asdict(setting.facts),
-        "orders": [[o.file, o.path, o.identity, o.inode, len(o.data)] for o in orders],
+        "orders": [[o.file, o.path, o.identity, o.inode, o.on_demand, len(o.data)] for o in orders],
     }
     return b"".join([json.dumps(head).encode(), b"\n", *(order.data for order in orders)])
 
@@ -56,8 +56,8 @@ def decode_job(data: bytes) -> tuple[list[Order], Setting]:
     run = _runs().validate_python(head["run"])
     setting = Setting(head["source"], head["vassals_dir"], head["working_dir"], run, Facts(**head["facts"]))
     orders, position = [], 0
-    for file, path, identity, inode, size in head["orders"]:
-        orders.append(Order(file, path, identity, inode, rest[position : position + size]))
+    for file, path, identity, inode, on_demand, size in head["orders"]:
+        orders.append(Order(file, path, identity, inode, rest[position : position + size], on_demand))
         position += size
     return orders, setting
 

@@ -139,7 +139,7 @@ def _waiting(desired: Desired | None, memory: Memory) -> tuple[Condition, str]:
 
 
 def _asleep(look: Look, memory: Memory) -> tuple[Condition, str] | None:
-    """One that is started on demand, and for which there is no demand, or that can't be reached; None for all others."""
+    """One that is started on demand, with no demand, or one that can't be reached; None for all others."""
     desired, listening = look.desired, look.listening
     if memory.state is not State.ABSENT or desired is None or desired.vassal is None or desired.suspended:
         return None
@@ -195,9 +195,7 @@ def _progress(look: Look, memory: Memory, direction: Direction) -> Condition:
         case State.RUNNING:
             if memory.bind_problem is not None:
                 # The process keeps the sockets that it has.
-                return Condition(
-                    ConditionType.PROGRESSING, Truth.TRUE, "CannotListen", memory.bind_problem.sentence()
-                )
+                return Condition(ConditionType.PROGRESSING, Truth.TRUE, "CannotListen", memory.bind_problem.sentence())
             if reloading_until(look, memory) is not None:
                 return moving("Reloading")
             if direction in {Direction.RELOAD, Direction.REPLACE} and look.observed.state is LaunchState.ALIVE:

@@ -43,7 +43,10 @@ class Sockets(Protocol):
 class Host(Protocol):
     """The processes of all vassals on this machine, and in `sockets` what those started on demand are reached by."""
 
-    sockets: Sockets
+    @property
+    def sockets(self) -> Sockets:
+        """See there."""
+        ...
 
     def observe(self, name: str) -> Observed:
         """The latest launch of `name`; `NEVER_LAUNCHED` where there was none."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from emperorctl.models.observed import Exit, LaunchFailure
-from emperorctl.models.plan import Dismiss, Forget, Look, Memory, Plan, Spawn, State, Throttle, Throttles
+from emperorctl.models.plan import Dismiss, Forget, Look, Plan, Spawn, State, Throttle, Throttles
 from emperorctl.models.protocol import EXIT_DO_NOT_RESPAWN
 from emperorctl.models.vassal import Kind, Notify, ReloadMethod, Vassal
 from emperorctl.reconciler.conditions import judge, reloading_until

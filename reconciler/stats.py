@@ -142,7 +142,8 @@ def _is_listed(record: Record, observed: Observed) -> bool:
     desired, memory = record.desired, record.memory
     if desired is None or desired.vassal is None or desired.suspended:
         return False
-    return memory.blacklist is None and not memory.abandoned
+    asleep = any(item.reason == "Asleep" for item in record.conditions)
+    return asleep or (memory.blacklist is None and not memory.abandoned)
 
 
 def _vassal(name: str, record: Record, observed: Observed, offset: float, facts: Facts) -> dict[str, Any]:
@@ -175,12 +176,18 @@ def _vassal(name: str, record: Record, observed: Observed, offset: float, facts:
         "last_run": when(memory.last_run),
         "cursed": when(signs.closed) if process else 0,
         "zerg": int(bool(vassal and vassal.zerg_of)),
-        "on_demand": "",
+        "on_demand": _socket(record),
         "uid": process.uid if process else facts.uid,
         "gid": process.gid if process else facts.gid,
         "monitor": monitor_argument(vassal.source if vassal else ""),
         "respawns": memory.respawns + memory.reloads,
     }
+
+
+def _socket(record: Record) -> str:
+    """The address that starts it, all of them where there are several; empty for one that always runs."""
+    vassal = record.desired.vassal if record.desired else record.memory.vassal
+    return "" if vassal is None or vassal.on_demand is None else ",".join(map(str, vassal.on_demand.addresses))
 
 
 def _accepting(record: Record, observed: Observed, offset: float) -> tuple[bool, int]:

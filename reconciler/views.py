@@ -98,6 +98,7 @@ def vassal_object(
             "suspended": bool(desired and desired.suspended),
             "message": observed.signs.status,
             "lastHeartbeat": when(heartbeat),
+            "sockets": list(map(str, vassal.on_demand.addresses)) if vassal and vassal.on_demand else [],
             "zergOf": vassal.zerg_of if vassal else "",
             "log": log,
         },

@@ -259,7 +259,9 @@ def _refused(address: Address, error: OSError) -> CannotListen:
             return CannotListen(Problem("NotPermitted", message, "run the Emperor as root, or choose a port from 1024"))
         case errno.EACCES | errno.EPERM | errno.EROFS:
             message = f"{address} can't be made by user id {os.geteuid()}: {os.strerror(error.errno)}"
-            return CannotListen(Problem("NotPermitted", message, "give it write permission on the directory, or run it as root"))
+            return CannotListen(
+                Problem("NotPermitted", message, "give it write permission on the directory, or run it as root")
+            )
     remedy = "raise the limit on open files (LimitNOFILE= of the Emperor's unit)" if error.errno in _SHORTAGE else ""
     text = os.strerror(error.errno or 0)
     return CannotListen(Problem("CannotBind", f"{address} can't be bound: {text}", remedy))

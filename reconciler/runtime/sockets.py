@@ -158,7 +158,7 @@ class KeptSockets:
     # --- what the host asks ---
 
     def descriptors(self, name: str, on_demand: OnDemand | None) -> list[int] | None:
-        """The sockets for a process that is about to be started; they stay ours. None where one of them is not there."""
+        """The sockets for a process that is about to start; they stay ours. None where one of them is not there."""
         if on_demand is None:
             return []
         kept = self._kept.get(name)

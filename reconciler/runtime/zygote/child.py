@@ -30,8 +30,8 @@ _NOT_RUN = 127
 class Frame:
     """What a new process finds around it: descriptors already received, and facts of the zygote.
 
-    `fds` maps a role (`in`, `out`, `err`, `protocol`, `listen0`, `listen1` …) to a descriptor. `join` is the directory of a cgroup
-    still to be joined.
+    `fds` maps a role (`in`, `out`, `err`, `protocol`, `listen0`, `listen1` …) to a descriptor.
+    `join` is the directory of a cgroup still to be joined.
     """
 
     __slots__ = ("emperor", "fds", "join", "nofile", "status")
