@@ -199,9 +199,9 @@ class Memory:
     `hung_at` is when it was told to reload for want of a heartbeat. `listening_since` is from when on silence counts,
     `listening_until` when it was last meant to be looked into; both change without anybody having to know.
 
-    Of one that is started on demand: `bound` are the sockets that were last there, `bind_failures` how often in a row
-    they could not be had since, `bind_problem` why. `slept`: its last process ended as one does that is not needed
-    now. `busy_at` is when its process was last seen to have, or to get, a connection.
+    Of one that is started on demand: `given` are the sockets that its latest process got; `bound` those that were
+    there last, `bind_failures` how often in a row others could not be had since, `bind_problem` why. `slept`: its last
+    process ended as one does that is not needed now. `busy_at` is when its process was last seen to have a connection.
     """
 
     state: State = State.ABSENT
@@ -235,6 +235,7 @@ class Memory:
     hung_at: float | None = None
     listening_since: float = field(default=0.0, compare=False)
     listening_until: float | None = field(default=None, compare=False)
+    given: OnDemand | None = None
     bound: OnDemand | None = None
     bind_failures: int = 0
     bind_problem: Problem | None = None

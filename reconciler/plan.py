@@ -263,6 +263,7 @@ def _start(draft: Draft) -> None:
         memory.respawns += 1
         memory.respawned_at = look.now
     memory.slept = False
+    memory.given = on_demand
     memory.first_run = look.now if first else memory.first_run
     memory.last_run = look.now
     memory.reloaded_at = look.now if memory.ordered == "Reloaded" else memory.reloaded_at

@@ -64,10 +64,10 @@ def has_other_sockets(draft: Draft) -> bool:
 
     As long as they are not, the process that runs stays; unless it is in their way itself.
     """
-    desired, running = draft.look.desired, draft.memory.vassal
-    if desired is None or desired.vassal is None or running is None:
+    desired, listening = draft.look.desired, draft.look.listening
+    if desired is None or desired.vassal is None:
         return False
-    wanted, given, listening = desired.vassal.on_demand, running.on_demand, draft.look.listening
+    wanted, given = desired.vassal.on_demand, draft.memory.given
     if wanted is None or given is None:
         return wanted is not given
     if wanted.serves_as(given):
@@ -130,6 +130,6 @@ def rest_when_idle(draft: Draft) -> None:
 
 
 def _idle(desired: Desired | None, memory: Memory) -> float | None:
-    if memory.vassal is None or memory.vassal.on_demand is None or desired is None or desired.vassal is None:
+    if memory.given is None or desired is None or desired.vassal is None:
         return None
     return desired.vassal.on_demand.idle if desired.vassal.on_demand is not None else None

@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from emperorctl.models.errors import Problem
 from emperorctl.models.observed import LaunchState
 from emperorctl.models.plan import State
+from emperorctl.models.sockets import OnDemand, parse_address
 from emperorctl.models.source import FileReport
 from emperorctl.models.vassal import Reload, ReloadMethod, Stop, Vassal
 from emperorctl.reconciler.plan import Rules
@@ -19,12 +20,15 @@ from tests.fakes.vassals import native, report, uwsgi
 from tests.reconciler.test_controller import Realm
 
 FIRST_WAIT = 3.0
-NAMES = st.sampled_from(["a", "b", "c.ini"])
+NAMES = st.sampled_from(["a", "b", "c.ini", "d"])
 
 
 def _vassal(name: str, version: int, method: ReloadMethod) -> Vassal:
     if name.endswith(".ini"):
         return uwsgi(name, content=str(version))
+    if name == "d":
+        sockets = OnDemand((parse_address(f"@{version}"),), idle=20.0)
+        return native(name, reload=Reload(method, 1), stop=Stop(grace=5.0), on_demand=sockets)
     return native(name, command=("sleep", str(version)), reload=Reload(method, 1), stop=Stop(grace=5.0))
 
 
@@ -89,9 +93,10 @@ class Kingdom(RuleBasedStateMachine):
             speaks = name.endswith(".ini") and seen.signs.spawned is not None
             survived = self.realm.time.now - seen.process.since >= 10.0
             loyal = seen.signs.loyal is not None or (survived and not speaks)
+            accepted = name == "d" and not self.realm.host.sockets.listening(name).demand
             if code == 26:
                 self._hold(name, float("inf"))
-            elif not loyal:
+            elif not loyal and not (code == 0 and accepted):
                 self._hold(name, FIRST_WAIT)
             self.realm.host.exit(name, self.realm.time.now, code=code)
             self.realm.time.settle()
@@ -100,6 +105,21 @@ class Kingdom(RuleBasedStateMachine):
     def serves_its_first_request(self, name: str) -> None:
         if self.realm.host.observe(name).state is LaunchState.ALIVE:
             self._says(name, spawned=self.realm.time.now, loyal=self.realm.time.now)
+
+    @rule()
+    def somebody_connects(self) -> None:
+        if self.realm.host.sockets.listening("d").ready:
+            self.realm.host.sockets.connect("d")
+            self.realm.time.settle()
+
+    @rule()
+    def connections_are_accepted(self) -> None:
+        if self.realm.host.observe("d").state is LaunchState.ALIVE and self.realm.host.sockets.listening("d").ready:
+            self.realm.host.sockets.accept("d")
+
+    @rule(version=st.integers(1, 3), taken=st.booleans())
+    def a_stranger_takes_an_address(self, version: int, taken: bool) -> None:
+        (self.realm.host.sockets.taken.add if taken else self.realm.host.sockets.taken.discard)(f"@{version}")
 
     @rule(name=NAMES)
     def sends_a_heartbeat(self, name: str) -> None:
@@ -167,8 +187,9 @@ class Kingdom(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Once the world is kind, everything wanted runs and nothing else does."""
         realm = self.realm
-        for name in ("a", "b", "c.ini"):
+        for name in ("a", "b", "c.ini", "d"):
             realm.store.suspend(name, False)
+        realm.host.sockets.taken.clear()
         for zerg in [name for name in realm.store.names() if ":zerg" in name]:
             realm.store.dismiss(zerg)
         for vassal in self.wanted.values():
@@ -183,6 +204,12 @@ class Kingdom(RuleBasedStateMachine):
                     call[0] == "end" or call[-1] == 15 or (call[0] == "tell" and call[-1] == 0) for call in told
                 ):
                     realm.host.exit(name, realm.time.now, signal=9)
+            if realm.host.sockets.listening("d").ready:
+                realm.host.sockets.connect("d")
+            realm.time.settle()
+        # The last of the twenty may have been put to sleep, with a connection waiting: its process is on its way.
+        if realm.host.observe("d").state is LaunchState.LAUNCHING:
+            realm.host.confirm("d", realm.time.now)
             realm.time.settle()
         assert sorted(realm.host.alive()) == sorted(self.wanted)
         for name, vassal in self.wanted.items():
