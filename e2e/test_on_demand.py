@@ -622,7 +622,7 @@ def test_the_command_way(curtain: Make, port: int) -> None:
     script.chmod(0o755)
     one.options += ["--emperor-on-demand-exec", str(script)]
     one.write("site.ini", site(one))
-    one.write("always.ini", site(one, **{"socket": str(one.root / "always.sock")}))
+    one.write("always.ini", site(one, socket=str(one.root / "always.sock")))
     one.write("hang.ini", site(one))
     one.start()
     sleeping(one, "site.ini")
