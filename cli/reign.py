@@ -62,6 +62,7 @@ class Orders:
     capture: bool
     watch: Literal["auto", "inotify", "poll"]
     mercy: float
+    rules: Rules
     log_format: Literal["text", "json"]
 
 
@@ -113,12 +114,12 @@ class _Reign:
         self.store = DesiredStore(self.wake, self.note, suspended)
         settings = HostSettings(instance=instance_of(orders.socket), log_dir=orders.log_dir)
         self.host = LocalHost(settings, wake=self.wake, note=self.note, clock=self.clock, zygote=zygote)
-        self.controller = Controller(self.store, self.host, self.clock, self.loop, Rules())
+        self.controller = Controller(self.store, self.host, self.clock, self.loop, orders.rules)
         self.board = Board(self.render)
         self.controller.note = self.note
         self.controller.changed = self.board.change
         self.controller.forgotten = self.board.remove
-        run = UwsgiRun(binary=orders.binary, wrapper=orders.wrapper, capture=orders.capture)
+        run = UwsgiRun(orders.binary, orders.wrapper, orders.capture, grace=orders.rules.curse)
         self.context = MonitorContext(publish=self.store.apply, uwsgi=run, warn=self.note, watch=orders.watch)
         self.monitors = [open_source(text, self.context) for text in orders.sources]
         self.gone = asyncio.Event()

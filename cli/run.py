@@ -17,6 +17,8 @@ from emperorctl.models.errors import UserError
 
 __all__ = ["run"]
 
+_DAY_MS = 86_400_000
+
 
 class LogFormat(StrEnum):
     """The forms of the Emperor's own log."""
@@ -103,6 +105,65 @@ def run(
             help="What vassals get to end with the Emperor.",
         ),
     ] = 30.0,
+    emperor_throttle: Annotated[
+        int | None,
+        typer.Option(
+            "--emperor-throttle",
+            metavar="MS",
+            min=0,
+            max=_DAY_MS,
+            help="What each spawn beyond the burst within a second adds to the wait before the next (1000),"
+            " and each death to that of a blacklisted vassal.",
+            show_default=False,
+        ),
+    ] = None,
+    throttle_burst: Annotated[
+        int | None,
+        typer.Option(
+            "--throttle-burst",
+            metavar="N",
+            min=1,
+            help="Spawns within a second before the throttle bites (100; with --emperor-throttle 1, as uWSGI's manual"
+            " says).",
+            show_default=False,
+        ),
+    ] = None,
+    emperor_max_throttle: Annotated[
+        int,
+        typer.Option(
+            "--emperor-max-throttle", metavar="MS", min=0, max=_DAY_MS, help="The longest wait of either kind."
+        ),
+    ] = 180_000,
+    emperor_no_blacklist: Annotated[
+        bool,
+        typer.Option(
+            "--emperor-no-blacklist", help="Start a vassal that failed before it was loyal again without a wait."
+        ),
+    ] = False,
+    emperor_required_heartbeat: Annotated[
+        float,
+        typer.Option(
+            "--emperor-required-heartbeat",
+            metavar="SECONDS",
+            min=0,
+            max=86400,
+            help="The longest silence of a vassal that has sent a heartbeat; then it has to reload. 0 for any.",
+        ),
+    ] = 30.0,
+    emperor_curse_tolerance: Annotated[
+        float,
+        typer.Option(
+            "--emperor-curse-tolerance",
+            metavar="SECONDS",
+            min=0,
+            max=86400,
+            help="How long a vassal may live on that closed its protocol socket; also what uWSGI vassals get to stop.",
+        ),
+    ] = 30.0,
+    emperor_broodlord: Annotated[
+        int,
+        typer.Option("--emperor-broodlord", metavar="N", min=0, max=10_000, help="How many zergs may be sent in all."),
+    ] = 0,
 ) -> None:
     """Keep running what the files of SOURCE describe.
 
@@ -119,9 +180,22 @@ def run(
     zygote = spawn_zygote()
     try:
         from emperorctl.cli.reign import Orders, reign
+        from emperorctl.reconciler.blacklist import BlacklistRule
+        from emperorctl.reconciler.plan import Rules
+        from emperorctl.reconciler.throttle import ThrottleRule
 
         path = os.path.abspath(socket or ctx.find_root().obj or default_socket())
         state = os.path.abspath(state_dir or default_state_dir(path))
+        strict = emperor_throttle is not None and throttle_burst is None
+        delta = (1000 if emperor_throttle is None else emperor_throttle) / 1000
+        longest = emperor_max_throttle / 1000
+        rules = Rules(
+            ThrottleRule(delta, 1 if strict else throttle_burst or 100, longest),
+            BlacklistRule(delta=delta, longest=longest, enabled=not emperor_no_blacklist),
+            heartbeat=emperor_required_heartbeat,
+            curse=emperor_curse_tolerance,
+            broodlord=emperor_broodlord,
+        )
         orders = Orders(
             sources=tuple(wanted),
             socket=path,
@@ -132,6 +206,7 @@ def run(
             capture=uwsgi_logs is UwsgiLogs.CAPTURE,
             watch=watch.value,
             mercy=reload_mercy,
+            rules=rules,
             log_format=log_format.value,
         )
         code = reign(orders, zygote)

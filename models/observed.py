@@ -6,7 +6,7 @@ vassal and is never used twice: a fact of an older launch can't be mistaken for 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from emperorctl.models.signals import signal_name
@@ -38,18 +38,21 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How a process ended: exactly one of `code` and `signal` is set."""
+    """How a process ended: exactly one of `code` and `signal` is set. `because`: what the Emperor ended it for."""
 
     at: float
     code: int | None = None
     signal: int | None = None
     core: bool = False
+    because: str = ""
 
     def sentence(self) -> str:
         """How it ended, in a few words."""
         if self.signal is not None:
-            return f"killed by {signal_name(self.signal)}" + (" (core dumped)" if self.core else "")
-        return f"exited with code {self.code}"
+            text = f"killed by {signal_name(self.signal)}" + (" (core dumped)" if self.core else "")
+        else:
+            text = f"exited with code {self.code}"
+        return f"{text}: {self.because}" if self.because else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,7 @@ class Signs:
     `closed` is when it closed its end. `garbage` counts bytes that mean nothing. `heartbeat` is byte 26 or WATCHDOG=1.
     `spawns` counts byte 1: one more after each reload the vassal carried out. `reinforcements` counts byte 30.
     `ready`, `reloading` and `stopping` are READY=1, RELOADING=1 and STOPPING=1; `status` is the text of STATUS=.
+    Two that differ in their latest heartbeat alone are equal: nothing that people see has changed.
     """
 
     spawned: float | None = None
@@ -88,7 +92,7 @@ class Signs:
     accepting: float | None = None
     loyal: float | None = None
     will: float | None = None
-    heartbeat: float | None = None
+    heartbeat: float | None = field(default=None, compare=False)
     closed: float | None = None
     garbage: int = 0
     reinforcements: int = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from operator import attrgetter
 
@@ -13,16 +13,19 @@ from emperorctl.models.vassal import Desired, Vassal
 __all__ = [
     "Action",
     "BlacklistEntry",
+    "Dismiss",
     "Forget",
     "Kill",
     "Look",
     "Memory",
     "Plan",
+    "Reinforce",
     "Spawn",
     "State",
     "TellReload",
     "TellStop",
     "Throttle",
+    "Throttles",
 ]
 
 
@@ -84,7 +87,24 @@ class Forget:
     message: str
 
 
-Action = Spawn | TellReload | TellStop | Kill | Forget
+@dataclass(frozen=True, slots=True)
+class Reinforce:
+    """Want one more zerg of this vassal, which has called for it."""
+
+    vassal: Vassal
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dismiss:
+    """Want this zerg no more: it has ended, and whoever needs it calls again."""
+
+    reason: str
+    message: str
+
+
+Action = Spawn | TellReload | TellStop | Kill | Forget | Reinforce | Dismiss
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +120,7 @@ class BlacklistEntry:
 
 @dataclass(frozen=True, slots=True)
 class Throttle:
-    """The budget on spawns of the whole Emperor (the uWSGI manual's throttle, with a burst before it bites).
+    """One budget on spawns of the whole Emperor (the uWSGI manual's throttle, with a burst before it bites).
 
     `delta` is the current wait in seconds; `window` when the second now counted began, `spawned` how many
     spawns it has seen; `open_at` the earliest time of the next spawn. Times may lie ahead: every waiting spawn
@@ -111,6 +131,22 @@ class Throttle:
     window: float = float("-inf")
     spawned: int = 0
     open_at: float = float("-inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Throttles:
+    """The two budgets: `retries` for vassals that failed and have not proved themselves since, `steady` for all others.
+
+    A crowd that fails over and over can't use up the turns of those that are well.
+    """
+
+    steady: Throttle = Throttle()
+    retries: Throttle = Throttle()
+
+    @property
+    def delta(self) -> float:
+        """The longer of the two present waits, in seconds."""
+        return max(self.steady.delta, self.retries.delta)
 
 
 @dataclass(slots=True)
@@ -128,6 +164,12 @@ class Memory:
 
     `first_run` is when it was first launched, `last_run` when the present or latest process was launched or told to
     reload; `reloads` counts the reloads that kept the process.
+
+    `failing`: it died (or could not be launched) before it was loyal, and has not been since. `blame`: what the
+    Emperor is ending it for, although it is wanted, empty for every other end. `answered`, `reported`: how many calls
+    for reinforcements of this launch have been answered, and what has been said of it once (CamelCase words).
+    `hung_at` is when it was told to reload for want of a heartbeat. `listening_since` is from when on silence counts,
+    `listening_until` when it was last meant to be looked into; both change without anybody having to know.
     """
 
     state: State = State.ABSENT
@@ -154,6 +196,13 @@ class Memory:
     first_run: float | None = None
     last_run: float | None = None
     reloads: int = 0
+    failing: bool = False
+    blame: str = ""
+    answered: int = 0
+    reported: frozenset[str] = frozenset()
+    hung_at: float | None = None
+    listening_since: float = field(default=0.0, compare=False)
+    listening_until: float | None = field(default=None, compare=False)
 
     def copy(self) -> Memory:
         """The same memory, to be changed apart."""
@@ -168,14 +217,16 @@ class Look:
     """All that one plan is made from. `desired` None: nothing is wanted under this name. `now` is monotonic seconds.
 
     `mercy` is set once the Emperor is ending: every vassal has to go, and whatever is left then is killed.
+    `zergs` is how many zergs the whole Emperor wants now.
     """
 
     desired: Desired | None
     observed: Observed
     memory: Memory
-    throttle: Throttle
+    throttle: Throttles
     now: float
     mercy: float | None = None
+    zergs: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +235,7 @@ class Plan:
 
     actions: tuple[Action, ...]
     memory: Memory
-    throttle: Throttle
+    throttle: Throttles
     conditions: tuple[Condition, ...]
     phase: str
     notes: tuple[Note, ...] = ()

@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 from xml.parsers import expat
@@ -32,7 +32,7 @@ from emperorctl.models.suggest import folded
 from emperorctl.models.vassal import Kind, Launch, Reload, ReloadMethod, Stop, StopMethod, Vassal
 from emperorctl.models.yaml_syntax import next_event, open_events
 
-__all__ = ["EXTENSIONS", "UwsgiConfig", "UwsgiRun", "read_uwsgi", "uwsgi_vassal"]
+__all__ = ["EXTENSIONS", "UwsgiConfig", "UwsgiRun", "read_uwsgi", "uwsgi_vassal", "zerg_vassal"]
 
 EXTENSIONS: Mapping[str, str] = MappingProxyType(
     {".ini": "ini", ".xml": "xml", ".yml": "yaml", ".yaml": "yaml", ".js": "json", ".json": "json"}
@@ -40,7 +40,7 @@ EXTENSIONS: Mapping[str, str] = MappingProxyType(
 """The extensions of uWSGI configs, and the option that reads each."""
 
 SECTION = "uwsgi"
-_GRACE = 30.0
+BROODLORD_NUMBER = "UWSGI_BROODLORD_NUM"
 _BOM = b"\xef\xbb\xbf"
 _SHOWN = 5
 # uWSGI replaces these before its YAML parser sees them, or its parser takes them as they are; YAML itself refuses them
@@ -61,11 +61,13 @@ class UwsgiConfig:
 
 @dataclass(frozen=True, slots=True)
 class UwsgiRun:
-    """How uWSGI vassals are run: the `binary`, a `wrapper` in its place, and whether their output is captured."""
+    """How uWSGI vassals are run: the `binary`, a `wrapper` in its place, whether their output is captured, and how many
+    seconds they get to stop (uWSGI's curse tolerance)."""
 
     binary: str = "uwsgi"
     wrapper: str | None = None
     capture: bool = False
+    grace: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,7 +354,20 @@ def uwsgi_vassal(  # noqa: PLR0913
         file=file,
         launch=Launch(command=command, inherit_env=True, working_dir=working_dir, protocol=True, capture=run.capture),
         reload=Reload(ReloadMethod.PROTOCOL),
-        stop=Stop(StopMethod.PROTOCOL, grace=_GRACE),
+        stop=Stop(StopMethod.PROTOCOL, grace=run.grace),
         content=hashlib.sha256(data).hexdigest(),
         spec=spec,
     )
+
+
+def zerg_vassal(broodlord: Vassal, name: str, number: int) -> Vassal:
+    """A zerg of this vassal: uWSGI run with the section `zerg` of the same config, under a `name` of its own.
+
+    `number` counts all zergs of this Emperor; they are told it as uWSGI's are.
+    """
+    words = list(broodlord.launch.command)
+    words[words.index(broodlord.name, 1)] = f"{broodlord.name}:zerg"
+    spec = {**broodlord.spec, "command": words}
+    env = (*broodlord.launch.env, (BROODLORD_NUMBER, str(number)))
+    launch = replace(broodlord.launch, command=tuple(words), env=env)
+    return replace(broodlord, name=name, launch=launch, spec=spec, zerg_of=broodlord.name)

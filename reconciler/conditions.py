@@ -27,6 +27,18 @@ _STARTED = Condition(ConditionType.READY, Truth.TRUE, "Started")
 _SILENT = Condition(
     ConditionType.READY, Truth.UNKNOWN, "Silent", "running, but it has not said that it accepts requests"
 )
+_HUNG = Condition(
+    ConditionType.READY,
+    Truth.FALSE,
+    "Hung",
+    "it sends no heartbeat any more: it has been told to reload, and is killed if it stays silent",
+)
+_CURSED = Condition(
+    ConditionType.READY,
+    Truth.UNKNOWN,
+    "Cursed",
+    "it closed its protocol socket and lives on: it is killed unless it ends by itself",
+)
 
 
 def judge(look: Look, memory: Memory, direction: Direction) -> tuple[tuple[Condition, ...], str]:
@@ -58,6 +70,10 @@ def _accepted(desired: Desired | None) -> Condition:
 def _running(look: Look, memory: Memory) -> tuple[Condition, str]:
     phase = Phase.RUNNING if reloading_until(look, memory) is None else Phase.RELOADING
     vassal = memory.vassal
+    if memory.hung_at is not None:
+        return _HUNG, phase
+    if "Cursed" in memory.reported:
+        return _CURSED, phase
     if vassal is None or not vassal.launch.protocol or memory.loyal:
         return _STARTED if look.observed.signs.accepting is None else _ACCEPTING, phase
     return _ACCEPTING if look.observed.signs.accepting is not None else _SILENT, phase
@@ -110,12 +126,13 @@ def _unlucky(name: str, memory: Memory) -> tuple[Condition, str]:
     retry = f"; retry now with: emperorctl blacklist clear {name}"
     if memory.abandoned:
         return _not_ready("DoNotRespawn", f"{cause}; edit or touch its file to try again"), word or Phase.ERROR
+    short_of = memory.last_failure is not None and memory.last_failure.transient
+    if memory.throttled_until is not None and not short_of:
+        return _not_ready("Throttled", "waiting for its turn: many vassals were started at once"), Phase.THROTTLED
     if memory.blacklist is not None:
         return _not_ready("Blacklisted", cause + retry), Phase.BLACKLISTED
     if memory.last_failure is not None:
         return _not_ready("LaunchFailed", cause), word or Phase.ERROR
-    if memory.throttled_until is not None:
-        return _not_ready("Throttled", "waiting for its turn: many vassals were started at once"), Phase.THROTTLED
     return _not_ready("Pending", cause or "not started yet"), word or Phase.PENDING
 
 

@@ -11,7 +11,20 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from emperorctl.models.observed import NEVER_LAUNCHED, Observed
-from emperorctl.models.plan import Action, Forget, Kill, Look, Memory, Plan, Spawn, TellReload, TellStop, Throttle
+from emperorctl.models.plan import (
+    Action,
+    Dismiss,
+    Forget,
+    Kill,
+    Look,
+    Memory,
+    Plan,
+    Reinforce,
+    Spawn,
+    TellReload,
+    TellStop,
+    Throttles,
+)
 from emperorctl.models.protocol import ToVassal
 from emperorctl.models.status import Condition, Note, NoteType
 from emperorctl.models.vassal import Desired, ReloadMethod, StopMethod
@@ -20,6 +33,7 @@ from emperorctl.reconciler.desired import DesiredStore
 from emperorctl.reconciler.host import Host
 from emperorctl.reconciler.plan import Rules, plan
 from emperorctl.reconciler.queue import Scheduler, WorkQueue
+from emperorctl.reconciler.vigil import HUNG
 
 __all__ = ["Controller", "Record"]
 
@@ -57,7 +71,7 @@ class Controller:
         self._clock = clock
         self._scheduler = scheduler
         self._rules = rules
-        self._throttle = Throttle()
+        self._throttle = Throttles()
         self._mercy: float | None = None
         self._all_gone: Callable[[], None] | None = None
         self._queue = WorkQueue(scheduler, self._schedule)
@@ -99,7 +113,8 @@ class Controller:
                 return
             record = self.records[name] = Record(born=self._clock.wall())
         observed = self.host.observe(name)
-        look = Look(desired, observed, record.memory, self._throttle, self._clock.monotonic(), self._mercy)
+        now, zergs = self._clock.monotonic(), self.store.zergs
+        look = Look(desired, observed, record.memory, self._throttle, now, self._mercy, zergs)
         outcome = plan(look, self._rules)
         self._throttle = outcome.throttle
         for note in outcome.notes:
@@ -119,7 +134,7 @@ class Controller:
     def _remember(self, name: str, record: Record, look: Look, outcome: Plan) -> None:
         same = (
             record.desired is look.desired
-            and record.observed is look.observed
+            and record.observed == look.observed
             and record.phase == outcome.phase
             and record.memory == outcome.memory
             and record.conditions == outcome.conditions
@@ -157,13 +172,17 @@ class Controller:
                     self.note(name, Note(NoteType.WARNING, "NotListening", "it did not take the order to stop"))
             case Kill():
                 self.host.end(name, action.number)
+            case Reinforce():
+                self.store.reinforce(name)
+            case Dismiss():
+                self.store.dismiss(name)
             case Forget():
                 # Told first: the last state of the object is still there to be shown.
                 self.forgotten(name)
                 del self.records[name]
                 self.host.forget(name)
                 self._report_if_all_gone()
-        kind = NoteType.WARNING if isinstance(action, Kill) else NoteType.NORMAL
+        kind = NoteType.WARNING if isinstance(action, Kill) or action.reason == HUNG else NoteType.NORMAL
         self.note(name, Note(kind, action.reason, action.message))
 
     def _generation(self, name: str) -> int:

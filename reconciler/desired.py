@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from emperorctl.models.errors import Problem
 from emperorctl.models.source import Claim, FileReport, Report, Trouble
 from emperorctl.models.status import Note, NoteType
+from emperorctl.models.uwsgi import zerg_vassal
 from emperorctl.models.vassal import Desired
 
 __all__ = ["DesiredStore"]
@@ -33,7 +34,8 @@ class _File:
 class DesiredStore:
     """Desired state by name.
 
-    `wake` is called with each name that may have changed, `note` with what people should know.
+    `wake` is called with each name that may have changed, `note` with what people should know. `zergs` is how many
+    zergs are wanted: vassals that no file names, but another vassal has called for.
     """
 
     def __init__(
@@ -48,6 +50,9 @@ class DesiredStore:
         self._listed: set[str] = set()
         self._suspended = set(suspended)
         self._troubles: dict[str, Problem] = {}
+        self._zergs: dict[str, dict[str, int]] = {}
+        self._zergs_sent = 0
+        self.zergs = 0
 
     def get(self, name: str) -> Desired | None:
         """What is wanted under `name`."""
@@ -96,14 +101,55 @@ class DesiredStore:
         if desired is not None and desired.suspended is not suspended:
             self._put(name, replace(desired, suspended=suspended, pardons=desired.pardons + 1))
 
+    def reinforce(self, name: str) -> None:
+        """Want one more zerg of `name`. Zergs share its file: they reload when it does, and end when it may not run."""
+        broodlord = self._desired.get(name)
+        if broodlord is None or broodlord.vassal is None or broodlord.suspended:
+            return
+        own = self._zergs.setdefault(name, {})
+        numbered = (f"{name}:zerg{number}" for number in range(2, len(own) + 2))
+        zerg = next(one for one in (f"{name}:zerg", *numbered) if one not in own)
+        self.zergs += 1
+        self._zergs_sent += 1
+        own[zerg] = self._zergs_sent
+        vassal = zerg_vassal(broodlord.vassal, zerg, self._zergs_sent)
+        self._put(zerg, replace(broodlord, name=zerg, vassal=vassal, generation=1, conflict=None, warm=False))
+
+    def dismiss(self, zerg: str) -> None:
+        """Want this zerg no more."""
+        desired = self._desired.get(zerg)
+        if desired is None or desired.vassal is None or not desired.vassal.zerg_of:
+            return
+        own = self._zergs[desired.vassal.zerg_of]
+        del own[zerg]
+        if not own:
+            del self._zergs[desired.vassal.zerg_of]
+        self.zergs -= 1
+        self._put(zerg, None)
+
     def _put(self, name: str, desired: Desired | None) -> None:
+        before = self._desired.get(name)
         if desired is None:
             self._desired.pop(name, None)
-        elif desired == self._desired.get(name):
+        elif desired == before:
             return
         else:
             self._desired[name] = desired
         self._wake(name)
+        if name in self._zergs and before is not None:
+            self._lead(before, desired)
+
+    def _lead(self, before: Desired, after: Desired | None) -> None:
+        """Let the zergs of a changed vassal follow it."""
+        for name, number in tuple(self._zergs[before.name].items()):
+            zerg = self._desired[name]
+            if after is None or after.vassal is None or after.suspended:
+                self.dismiss(name)
+            elif (after.vassal, after.orders) != (before.vassal, before.orders):
+                vassal = zerg_vassal(after.vassal, name, number)
+                orders = zerg.orders + int(after.orders != before.orders)
+                generation = zerg.generation + int(vassal != zerg.vassal)
+                self._put(name, replace(zerg, vassal=vassal, orders=orders, generation=generation))
 
     def _take_trouble(self, trouble: Trouble) -> None:
         known = self._troubles.get(trouble.source)

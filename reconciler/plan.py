@@ -2,52 +2,49 @@
 
 Called by the controller for one vassal at a time, with the time as an argument; it never waits: whatever has to
 wait is a `requeue_after`. It acts on nothing and looks nothing up: `plan` of the same look is the same plan.
+What becomes of a running process that falls silent, breaks off or calls for help is in `vigil`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from emperorctl.models.observed import Exit, LaunchFailure
-from emperorctl.models.plan import Action, Forget, Kill, Look, Memory, Plan, Spawn, State, TellReload, TellStop
+from emperorctl.models.plan import Dismiss, Forget, Look, Memory, Plan, Spawn, State, Throttle, Throttles
 from emperorctl.models.protocol import EXIT_DO_NOT_RESPAWN
-from emperorctl.models.status import Note, NoteType
-from emperorctl.models.vassal import ReloadMethod, StopMethod, Vassal
-from emperorctl.reconciler.blacklist import BlacklistRule, after_death
+from emperorctl.models.vassal import Kind, Notify, ReloadMethod, Vassal
 from emperorctl.reconciler.conditions import judge, reloading_until
+from emperorctl.reconciler.draft import EARLY, UNKILLABLE_AFTER, Draft, Rules
 from emperorctl.reconciler.lifecycle import FOLD, STEP, Change, Direction, Step
-from emperorctl.reconciler.throttle import ThrottleRule, reserve
+from emperorctl.reconciler.throttle import reserve
+from emperorctl.reconciler.vigil import heed
 
 __all__ = ["Rules", "plan"]
 
-UNKILLABLE_AFTER = 5.0
-"""Seconds after SIGKILL until a process that is still there is reported (it sleeps in the kernel)."""
 SETTLE = 1.0
 """Seconds that a process gets to install its handlers before a reload signal that would otherwise end it."""
 TRANSIENT_RETRY = 0.5
 """Seconds until a launch that failed through nobody's fault is tried again, …"""
 TRANSIENT_RETRY_MAX = 10.0
 """… and the most it comes to, twice as long each time in a row."""
-_EARLY = 0.0005
-"""Timers may fire this many seconds before their time."""
 
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """The budgets' settings, the same for every vassal."""
-
-    throttle: ThrottleRule = ThrottleRule()
-    blacklist: BlacklistRule = BlacklistRule()
+_STOPS = {
+    Direction.REMOVE: ("Removed", "stopping: nothing asks for it any more", ""),
+    Direction.REST: ("Suspended", "stopping: ordered to", ""),
+    Direction.REPLACE: ("LaunchChanged", "stopping: its launch changed, another process takes its place", "Replaced"),
+}
+"""Why a process is stopped in this direction: reason and message, and why the next one is started."""
 
 
 def plan(look: Look, rules: Rules) -> Plan:
     """What has to be done to one vassal now."""
-    draft = _Draft(look, rules)
-    draft.pardon()
-    draft.fold()
+    draft = Draft(look, rules)
+    _pardon(draft)
+    _fold(draft)
     direction = _direction(look, draft.memory)
-    draft.step(direction)
-    draft.await_report()
+    _step(draft, direction)
+    heed(draft)
+    _await_report(draft)
     conditions, phase = judge(look, draft.memory, direction)
     return Plan(
         actions=tuple(draft.actions),
@@ -75,296 +72,266 @@ def _direction(look: Look, memory: Memory) -> Direction:
     return Direction.KEEP
 
 
-class _Draft:
-    """One plan in the making; the methods are the plan's sections, in their order."""
+def _pardon(draft: Draft) -> None:
+    """A person's word overrules the budgets."""
+    desired, memory = draft.look.desired, draft.memory
+    if desired is None or desired.pardons == memory.pardons:
+        return
+    held = memory.blacklist is not None or memory.abandoned or memory.throttled_until is not None
+    memory.pardons = desired.pardons
+    memory.blacklist = None
+    memory.throttled_until = None
+    memory.abandoned = False
+    memory.failing = False
+    memory.ordered = "Ordered" if memory.number and memory.state is State.ABSENT else memory.ordered
+    if held:
+        draft.say("Pardoned", "edited, touched or cleared: tried again at once")
 
-    __slots__ = ("actions", "look", "memory", "notes", "rules", "throttle", "wake")
 
-    def __init__(self, look: Look, rules: Rules) -> None:
-        self.look = look
-        self.rules = rules
-        self.memory = look.memory.copy()
-        self.throttle = look.throttle
-        self.actions: list[Action] = []
-        self.notes: list[Note] = []
-        self.wake: float | None = None
+def _fold(draft: Draft) -> None:
+    """Let the facts of the latest launch change the remembered state."""
+    memory, observed = draft.memory, draft.look.observed
+    match FOLD[memory.state, observed.state]:
+        case Change.STAY:
+            pass
+        case Change.CONFIRM:
+            draft.enter(State.RUNNING)
+            memory.last_failure = None
+            if observed.process is not None:
+                detail = f"pid {observed.process.pid}, launch {observed.number}"
+                draft.say("Started", "the program runs", detail)
+        case Change.FAIL:
+            _failed(draft, observed.failure)
+        case Change.DIE:
+            _died(draft, observed.exit)
+        case Change.END:
+            _ended(draft, observed.exit)
+        case Change.ORPHAN:
+            memory.number = max(memory.number, observed.number)
+            draft.kill("Orphaned", "killing: a process that nobody ordered")
+    if memory.state is State.RUNNING:
+        _prove_loyalty(draft)
 
-    def wake_at(self, time: float) -> None:
-        """Look again at `time` at the latest."""
-        if self.wake is None or time < self.wake:
-            self.wake = time
 
-    def pardon(self) -> None:
-        """A person's word overrules the budgets."""
-        desired, memory = self.look.desired, self.memory
-        if desired is None or desired.pardons == memory.pardons:
-            return
-        held = memory.blacklist is not None or memory.abandoned or memory.throttled_until is not None
-        self.memory.pardons = desired.pardons
-        self.memory.blacklist = None
-        self.memory.throttled_until = None
-        self.memory.abandoned = False
-        self.memory.ordered = "Ordered" if memory.number and memory.state is State.ABSENT else memory.ordered
-        if held:
-            self.notes.append(Note(NoteType.NORMAL, "Pardoned", "edited, touched or cleared: tried again at once"))
+def _step(draft: Draft, direction: Direction) -> None:
+    """Do what the state and the direction call for."""
+    match STEP[draft.memory.state, direction]:
+        case Step.START:
+            _start(draft)
+        case Step.WATCH:
+            _adopt_description(draft)
+        case Step.RELOAD:
+            _reload(draft)
+        case Step.STOP:
+            _stop(draft, direction)
+        case Step.AWAIT_LAUNCH:
+            pass
+        case Step.AWAIT_STOP:
+            _escalate(draft)
+        case Step.AWAIT_DEATH:
+            _report_unkillable(draft)
+        case Step.REST:
+            draft.memory.blacklist = None
+            draft.memory.throttled_until = None
+            draft.memory.failing = False
+            draft.memory.ordered = ""
+        case Step.FORGET:
+            draft.actions.append(Forget("Forgotten", "gone: nothing of it is left"))
 
-    def fold(self) -> None:
-        """Let the facts of the latest launch change the remembered state."""
-        look, memory = self.look, self.memory
-        observed = look.observed
-        match FOLD[memory.state, observed.state]:
-            case Change.STAY:
-                pass
-            case Change.CONFIRM:
-                self._enter(State.RUNNING)
-                self.memory.last_failure = None
-                if observed.process is not None:
-                    detail = f"pid {observed.process.pid}, launch {observed.number}"
-                    self.notes.append(Note(NoteType.NORMAL, "Started", "the program runs", detail))
-            case Change.FAIL:
-                self._failed(observed.failure)
-            case Change.DIE:
-                self._died(observed.exit)
-            case Change.END:
-                if observed.exit is not None:
-                    self.notes.append(Note(NoteType.NORMAL, "Stopped", observed.exit.sentence()))
-                self._enter(State.ABSENT)
-                self.memory.last_exit = observed.exit
-                self.memory.loyal = ""
-                self.memory.loyal_at = None
-                self.memory.overdue = False
-            case Change.ORPHAN:
-                self.memory.number = max(memory.number, observed.number)
-                self._kill("Orphaned", "killing: a process that nobody ordered")
-        if self.memory.state is State.RUNNING:
-            self._prove_loyalty()
 
-    def step(self, direction: Direction) -> None:
-        """Do what the state and the direction call for."""
-        match STEP[self.memory.state, direction]:
-            case Step.START:
-                self._start()
-            case Step.WATCH:
-                self._adopt_description()
-            case Step.RELOAD:
-                self._reload()
-            case Step.STOP:
-                self._stop(direction)
-            case Step.AWAIT_LAUNCH:
-                pass
-            case Step.AWAIT_STOP:
-                self._escalate()
-            case Step.AWAIT_DEATH:
-                self._report_unkillable()
-            case Step.REST:
-                self.memory.blacklist = None
-                self.memory.throttled_until = None
-                self.memory.ordered = ""
-            case Step.FORGET:
-                self.actions.append(Forget("Forgotten", "gone: nothing of it is left"))
+def _await_report(draft: Draft) -> None:
+    """A reload of which nothing is heard is over some time."""
+    if draft.memory.state is State.RUNNING:
+        until = reloading_until(draft.look, draft.memory)
+        if until is not None:
+            draft.wake_at(until)
 
-    def await_report(self) -> None:
-        """A reload of which nothing is heard is over some time."""
-        if self.memory.state is State.RUNNING:
-            until = reloading_until(self.look, self.memory)
-            if until is not None:
-                self.wake_at(until)
 
-    def _enter(self, state: State, deadline: float | None = None) -> None:
-        self.memory.state = state
-        self.memory.since = self.look.now
-        self.memory.deadline = deadline
+def _prove_loyalty(draft: Draft) -> None:
+    memory, vassal = draft.memory, draft.memory.vassal
+    process, signs = draft.look.observed.process, draft.look.observed.signs
+    if memory.loyal or process is None or vassal is None:
+        return
+    if signs.loyal is not None:
+        evidence = "FirstRequest"
+    elif signs.ready is not None:
+        evidence = "Ready"
+    elif not _may_survive(draft, vassal) or not draft.due(process.since + vassal.loyal_after):
+        return
+    else:
+        evidence = "Survived"
+    memory.loyal = evidence
+    memory.loyal_at = draft.look.now
+    if memory.blacklist is not None:
+        draft.say("Loyal", f"{evidence}: off the blacklist")
+    memory.blacklist = None
+    memory.failing = False
 
-    def _prove_loyalty(self) -> None:
-        memory, process = self.memory, self.look.observed.process
-        if memory.loyal or process is None or memory.vassal is None:
-            return
-        if self.look.observed.signs.loyal is not None:
-            evidence = "FirstRequest"
-        elif self.look.now >= process.since + memory.vassal.loyal_after - _EARLY:
-            evidence = "Survived"
-        else:
-            self.wake_at(process.since + memory.vassal.loyal_after)
-            return
-        memory.loyal = evidence
-        memory.loyal_at = self.look.now
-        if memory.blacklist is not None:
-            memory.blacklist = None
-            self.notes.append(Note(NoteType.NORMAL, "Loyal", f"{evidence}: off the blacklist"))
 
-    def _died(self, end: Exit | None) -> None:
-        memory, process = self.memory, self.look.observed.process
-        loyal = bool(memory.loyal) or self.look.observed.signs.loyal is not None
-        if not loyal and end is not None and process is not None and memory.vassal is not None:
-            loyal = end.at - process.since >= memory.vassal.loyal_after
-        text = end.sentence() if end is not None else "vanished"
-        self._enter(State.ABSENT)
-        self.memory.last_exit = end
-        self.memory.last_failure = None
-        self.memory.loyal = ""
-        self.memory.loyal_at = None
-        detail = ""
-        if end is not None and end.code == EXIT_DO_NOT_RESPAWN:
-            self.memory.abandoned = True
-            text += ": it asks not to be started again until its file changes"
-        elif not loyal:
-            detail = self._blacklist()
-        self.notes.append(Note(NoteType.WARNING, "Died", text, detail))
+def _may_survive(draft: Draft, vassal: Vassal) -> bool:
+    """Whether having lived long enough makes it loyal: not one that says so itself, as uWSGI does at its first request,
+    and not one that is to say when it is ready."""
+    signs = draft.look.observed.signs
+    speaks = signs.spawned is not None or signs.accepting is not None
+    return vassal.launch.notify is Notify.NONE and not (vassal.kind is Kind.UWSGI and speaks)
 
-    def _failed(self, failure: LaunchFailure | None) -> None:
-        before = self.memory.last_failure
-        self._enter(State.ABSENT)
-        self.memory.last_failure = failure
-        self.memory.loyal = ""
-        self.memory.loyal_at = None
-        if failure is None:
-            return
-        detail = ""
-        if failure.transient:
-            again = before is not None and before.transient and failure.at - before.at < 2 * TRANSIENT_RETRY_MAX
-            pause = 2 * (failure.at - before.at) if before is not None and again else 0.0
-            self.memory.throttled_until = self.look.now + min(max(pause, TRANSIENT_RETRY), TRANSIENT_RETRY_MAX)
-        else:
-            detail = self._blacklist()
-        self.notes.append(Note(NoteType.WARNING, failure.reason, failure.sentence(), detail))
 
-    def _blacklist(self) -> str:
-        entry = after_death(self.memory.blacklist, self.rules.blacklist, self.look.now)
-        self.memory.blacklist = entry
-        return "" if entry is None else f"blacklisted for {entry.throttle:g}s (attempt {entry.attempts})"
+def _died(draft: Draft, end: Exit | None) -> None:
+    memory, look = draft.memory, draft.look
+    process, signs, vassal = look.observed.process, look.observed.signs, memory.vassal
+    loyal = bool(memory.loyal) or signs.loyal is not None or signs.ready is not None
+    if not loyal and end is not None and process is not None and vassal is not None and _may_survive(draft, vassal):
+        loyal = end.at - process.since >= vassal.loyal_after
+    text = end.sentence() if end is not None else "vanished"
+    draft.leave()
+    memory.last_exit = end
+    memory.last_failure = None
+    abandoned = end is not None and end.code == EXIT_DO_NOT_RESPAWN
+    if abandoned:
+        memory.abandoned = True
+        text += ": it asks not to be started again until its file changes"
+    if signs.will is not None and not abandoned:
+        draft.say("Stopped", f"{text}, of its own will")
+    else:
+        draft.warn("Died", text)
+    if not (abandoned or loyal):
+        draft.hold_against()
 
-    def _start(self) -> None:
-        look, memory, desired = self.look, self.memory, self.look.desired
-        if desired is None or desired.vassal is None or memory.abandoned:
-            return
-        if memory.blacklist is not None and look.now < memory.blacklist.next_try - _EARLY:
-            self.wake_at(memory.blacklist.next_try)
-            return
-        at = memory.throttled_until
-        if at is None and not memory.ordered and not (desired.warm and memory.number == 0):
-            self.throttle, at = reserve(self.throttle, self.rules.throttle, look.now)
-        if at is not None and look.now < at - _EARLY:
-            self.memory.throttled_until = at
-            self.wake_at(at)
-            return
-        first = memory.number == 0
-        retried = memory.blacklist is not None or memory.last_failure is not None
-        reason = "Created" if first else memory.ordered or ("Retried" if retried else "Respawned")
-        self.actions.append(
-            Spawn(desired.vassal, memory.number + 1, reason, f"starting generation {desired.generation}")
-        )
-        self._enter(State.STARTING)
-        self._take_over(desired.vassal)
-        self.memory.number = memory.number + 1
-        self.memory.respawns = memory.respawns + (0 if first else 1)
-        self.memory.respawned_at = None if first else look.now
-        self.memory.first_run = look.now if first else memory.first_run
-        self.memory.last_run = look.now
-        self.memory.reloaded_at = look.now if memory.ordered == "Reloaded" else memory.reloaded_at
-        self.memory.throttled_until = None
-        self.memory.ordered = ""
 
-    def _take_over(self, vassal: Vassal) -> None:
-        desired = self.look.desired
-        if desired is not None:
-            self.memory.vassal = vassal
-            self.memory.generation = desired.generation
-            self.memory.orders = desired.orders
+def _ended(draft: Draft, end: Exit | None) -> None:
+    """It is gone as it was told."""
+    memory = draft.memory
+    blame, loyal = memory.blame, bool(memory.loyal)
+    draft.leave()
+    if end is not None and blame:
+        end = replace(end, because=blame)
+    memory.last_exit = end
+    if end is not None:
+        draft.say("Stopped", end.sentence())
+    if blame and not loyal and draft.look.desired is not None:
+        draft.hold_against()
 
-    def _adopt_description(self) -> None:
-        desired, memory = self.look.desired, self.memory
-        if desired is not None and desired.vassal is not None and desired.generation != memory.generation:
-            self._take_over(desired.vassal)
 
-    def _reload(self) -> None:
-        look, memory, desired = self.look, self.memory, self.look.desired
-        if desired is None or desired.vassal is None or memory.vassal is None:
-            return
-        changed = desired.vassal.content != memory.vassal.content
-        reason = "ContentChanged" if changed else "Touched"
-        message = "reloading: its content changed" if changed else "reloading: touched, or ordered to"
-        method = desired.vassal.reload.method
-        process = look.observed.process
-        unheard = method is ReloadMethod.PROTOCOL and look.observed.signs.closed is not None
-        if method is ReloadMethod.RESTART or unheard:
-            self._stop(Direction.RELOAD, reason, message)
-            return
-        if method is ReloadMethod.SIGNAL and not memory.loyal and process is not None:
-            settled = process.since + SETTLE
-            if look.now < settled - _EARLY:
-                self.wake_at(settled)
-                return
-        self.actions.append(TellReload(desired.vassal, memory.number, reason, message))
-        self._take_over(desired.vassal)
-        self.memory.reloaded_at = look.now
-        self.memory.last_run = look.now
-        self.memory.reloads += 1
-        self.memory.reload_spawns = look.observed.signs.spawns
+def _failed(draft: Draft, failure: LaunchFailure | None) -> None:
+    memory = draft.memory
+    before = memory.last_failure
+    draft.leave()
+    memory.last_failure = failure
+    if failure is None:
+        return
+    draft.warn(failure.reason, failure.sentence())
+    if failure.transient:
+        again = before is not None and before.transient and failure.at - before.at < 2 * TRANSIENT_RETRY_MAX
+        pause = 2 * (failure.at - before.at) if before is not None and again else 0.0
+        memory.throttled_until = draft.look.now + min(max(pause, TRANSIENT_RETRY), TRANSIENT_RETRY_MAX)
+    else:
+        draft.hold_against()
 
-    def _stop(self, direction: Direction, reason: str = "", message: str = "") -> None:
-        look, memory, desired = self.look, self.memory, self.look.desired
-        vassal = memory.vassal
-        if vassal is None:
-            self._kill("Orphaned", "killing: a process whose description is lost")
-            return
-        # The newest word on how to stop counts, unless it needs what the running process does not have.
-        if (
-            desired is not None
-            and desired.vassal is not None
-            and desired.vassal.launch.protocol == vassal.launch.protocol
-        ):
-            vassal = replace(vassal, stop=desired.vassal.stop)
-        match direction:
-            case Direction.REMOVE if look.mercy is not None:
-                reason, message = "Ragnarok", "stopping: the Emperor is ending"
-            case Direction.REMOVE:
-                reason, message = "Removed", "stopping: nothing asks for it any more"
-            case Direction.REST:
-                reason, message = "Suspended", "stopping: ordered to"
-            case Direction.REPLACE:
-                reason, message = "LaunchChanged", "stopping: its launch changed, another process takes its place"
-            case Direction.RELOAD | Direction.KEEP:
-                pass
-        ordered = {Direction.REPLACE: "Replaced", Direction.RELOAD: "Reloaded"}.get(direction, "")
-        if vassal.stop.method is StopMethod.PROTOCOL and look.observed.signs.closed is not None:
-            self._kill(reason, f"{message}; it no longer listens")
-        else:
-            self.actions.append(TellStop(vassal, memory.number, reason, message))
-            deadline = look.now + vassal.stop.grace
-            if look.mercy is not None:
-                deadline = min(deadline, look.mercy)
-            self._enter(State.STOPPING, deadline)
-            self.wake_at(deadline)
-        self.memory.ordered = ordered
 
-    def _escalate(self) -> None:
-        deadline = self.memory.deadline
-        if deadline is not None and self.look.mercy is not None:
-            deadline = min(deadline, self.look.mercy)
-        if deadline is None or self.look.now >= deadline - _EARLY:
-            self._kill("GraceExceeded", "killing: still there after its grace period")
-        else:
-            self.wake_at(deadline)
+def _start(draft: Draft) -> None:
+    look, memory, desired = draft.look, draft.memory, draft.look.desired
+    if desired is None or desired.vassal is None or memory.abandoned:
+        return
+    if desired.vassal.zerg_of and memory.number and not memory.ordered:
+        draft.actions.append(Dismiss("Dismissed", "a zerg that has ended is not started again"))
+        return
+    if memory.blacklist is not None and not draft.due(memory.blacklist.next_try):
+        return
+    if not _has_its_turn(draft, warm=desired.warm and memory.number == 0):
+        return
+    first = memory.number == 0
+    reason = "Created" if first else memory.ordered or ("Retried" if memory.failing else "Respawned")
+    message = f"starting generation {desired.generation}"
+    urgent = not first and not memory.failing
+    draft.actions.append(Spawn(desired.vassal, memory.number + 1, reason, message, urgent))
+    draft.enter(State.STARTING)
+    draft.take_over(desired.vassal)
+    memory.number += 1
+    memory.respawns += 0 if first else 1
+    memory.respawned_at = None if first else look.now
+    memory.first_run = look.now if first else memory.first_run
+    memory.last_run = look.now
+    memory.reloaded_at = look.now if memory.ordered == "Reloaded" else memory.reloaded_at
+    memory.throttled_until = None
+    memory.ordered = ""
 
-    def _kill(self, reason: str, message: str) -> None:
-        self.actions.append(Kill(self.memory.number, reason, message))
-        deadline = self.look.now + UNKILLABLE_AFTER
-        self._enter(State.KILLING, deadline)
-        self.wake_at(deadline)
 
-    def _report_unkillable(self) -> None:
-        memory = self.memory
-        if memory.overdue or memory.deadline is None:
-            return
-        if self.look.now < memory.deadline - _EARLY:
-            self.wake_at(memory.deadline)
-            return
-        self.memory.overdue = True
-        self.notes.append(
-            Note(
-                NoteType.WARNING,
-                "Unkillable",
-                f"still there {UNKILLABLE_AFTER:g}s after SIGKILL: it waits inside the kernel (state D);"
-                " nothing is started in its place until it has gone",
-            )
-        )
+def _has_its_turn(draft: Draft, *, warm: bool) -> bool:
+    """Whether the throttle lets it be spawned now; if not, a time has been set aside for it."""
+    memory, now = draft.memory, draft.look.now
+    if memory.throttled_until is not None:
+        return draft.due(memory.throttled_until)
+    if memory.ordered or warm:
+        return True
+    lane = draft.throttle.retries if memory.failing else draft.throttle.steady
+    lane, at = reserve(lane, draft.rules.throttle, now)
+    draft.throttle = _with_lane(draft.throttle, lane, retries=memory.failing)
+    if now >= at - EARLY:
+        return True
+    memory.throttled_until = at
+    draft.wake_at(at)
+    draft.say("Throttled", "waiting for its turn: many vassals were started at once", f"for {at - now:.1f}s")
+    return False
+
+
+def _with_lane(throttles: Throttles, lane: Throttle, *, retries: bool) -> Throttles:
+    return Throttles(throttles.steady, lane) if retries else Throttles(lane, throttles.retries)
+
+
+def _adopt_description(draft: Draft) -> None:
+    desired, memory = draft.look.desired, draft.memory
+    if desired is not None and desired.vassal is not None and desired.generation != memory.generation:
+        draft.take_over(desired.vassal)
+
+
+def _reload(draft: Draft) -> None:
+    look, memory, desired = draft.look, draft.memory, draft.look.desired
+    if desired is None or desired.vassal is None or memory.vassal is None:
+        return
+    changed = desired.vassal.content != memory.vassal.content
+    reason = "ContentChanged" if changed else "Touched"
+    message = "reloading: its content changed" if changed else "reloading: touched, or ordered to"
+    method = desired.vassal.reload.method
+    process = look.observed.process
+    unheard = method is ReloadMethod.PROTOCOL and look.observed.signs.closed is not None
+    if method is ReloadMethod.RESTART or unheard:
+        draft.stop_as_wanted(reason, message)
+        memory.ordered = "Reloaded"
+        return
+    if (
+        method is ReloadMethod.SIGNAL
+        and not memory.loyal
+        and process is not None
+        and not draft.due(process.since + SETTLE)
+    ):
+        return
+    draft.tell_reload(desired.vassal, reason, message)
+    draft.take_over(desired.vassal)
+
+
+def _stop(draft: Draft, direction: Direction) -> None:
+    reason, message, ordered = _STOPS[direction]
+    if direction is Direction.REMOVE and draft.look.mercy is not None:
+        reason, message = "Ragnarok", "stopping: the Emperor is ending"
+    draft.stop_as_wanted(reason, message)
+    draft.memory.ordered = ordered
+
+
+def _escalate(draft: Draft) -> None:
+    deadline = draft.memory.deadline
+    if deadline is not None and draft.look.mercy is not None:
+        deadline = min(deadline, draft.look.mercy)
+    if deadline is None or draft.due(deadline):
+        draft.kill("GraceExceeded", "killing: still there after its grace period")
+
+
+def _report_unkillable(draft: Draft) -> None:
+    memory = draft.memory
+    if memory.overdue or memory.deadline is None or not draft.due(memory.deadline):
+        return
+    memory.overdue = True
+    draft.warn(
+        "Unkillable",
+        f"still there {UNKILLABLE_AFTER:g}s after SIGKILL: it waits inside the kernel (state D);"
+        " nothing is started in its place until it has gone",
+    )

@@ -5,6 +5,9 @@ to the current throttle, and the next spawn waits that long; each spawn that doe
 A burst of 1 is the manual's rule to the letter. A spawn that has to wait gets its own time set aside at once,
 so that waiting costs nothing and the first to come is the first to go.
 
+There are two budgets of this rule (`models.plan.Throttles`): one for vassals that failed and have not proved
+themselves since, one for all others, so that a crowd in a crash loop never uses up the turns of those that are well.
+
 Exempt, and never brought here: the first snapshot of each source (paced by the launcher alone), the starting half
 of a reload, and whatever a person orders.
 """

@@ -108,6 +108,7 @@ class Launcher:
         self._loop = loop
         self._handle = handle
         self._owner = owner
+        self._urgent: deque[_Ticket] = deque()
         self._waiting: deque[_Ticket] = deque()
         self._sent: dict[int, _Ticket] = {}
         self._lost: deque[_Ticket] = deque()
@@ -142,9 +143,9 @@ class Launcher:
     def submit(
         self, prepare: Callable[[], Prepared | None], done: Callable[[Outcome], None], *, urgent: bool = False
     ) -> None:
-        """Get in line, `urgent` at its head. `prepare` is called when the turn comes (again after a lost zygote; None:
-        not wanted any more); `done` once."""
-        (self._waiting.appendleft if urgent else self._waiting.append)(_Ticket(prepare, done))
+        """Get in line, or with `urgent` in the line that goes first. `prepare` is called when the turn comes (again
+        after a lost zygote; None: not wanted any more); `done` once."""
+        (self._urgent if urgent else self._waiting).append(_Ticket(prepare, done))
         self._pump()
 
     def drop(self, order_id: int) -> None:
@@ -181,8 +182,10 @@ class Launcher:
     # --- orders out, outcomes in ---
 
     def _pump(self) -> None:
-        while self._waiting and self._up and len(self._sent) < OUTSTANDING and not self._unsent:
-            ticket = self._waiting.popleft()
+        while (
+            (line := self._urgent or self._waiting) and self._up and len(self._sent) < OUTSTANDING and not self._unsent
+        ):
+            ticket = line.popleft()
             try:
                 order = ticket.prepare()
             except OSError as error:
@@ -368,7 +371,9 @@ class Launcher:
             self._send(orders.encode({"adopt": batch}), fds)
 
     def _give_up_waiting(self) -> None:
-        waiting, self._waiting = self._waiting, deque()
+        waiting = [*self._urgent, *self._waiting]
+        self._urgent.clear()
+        self._waiting.clear()
         for ticket in waiting:
             ticket.done(_lost_outcome())
 

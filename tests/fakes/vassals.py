@@ -15,7 +15,7 @@ SOURCE = "dir:///vassals"
 
 def native(name: str = "shop", **changes: Any) -> Vassal:
     """A native vassal; `command`, `env` … change its launch, anything else the vassal."""
-    launch_fields = {"command", "env", "user", "group", "working_dir", "umask", "nice", "protocol"}
+    launch_fields = {"command", "env", "user", "group", "working_dir", "umask", "nice", "protocol", "notify"}
     launch = Launch(command=("sleep", "1"))
     launch = replace(launch, **{key: value for key, value in changes.items() if key in launch_fields})
     vassal = Vassal(name, Kind.NATIVE, SOURCE, f"/vassals/{name}.yaml", launch)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,6 +58,45 @@ def test_within_any_second_no_more_than_the_burst_and_one(arrivals: list[float],
     for start in times:
         # One window may end and the next begin within any one second.
         assert sum(start <= at < start + 1.0 for at in times) <= 2 * (burst + 1)
+
+
+@given(
+    st.lists(st.floats(0, 20), min_size=1, max_size=200).map(sorted),
+    st.integers(1, 20),
+    st.sampled_from([0.125, 0.5, 1.0, 5.0]),
+)
+def test_spawns_within_any_window_stay_within_the_budget(arrivals: list[float], burst: int, delta: float) -> None:
+    times = _times(ThrottleRule(delta=delta, burst=burst), arrivals)
+    for index, start in enumerate(times):
+        for length in (1.0, 3.0, 10.0):
+            spawned = sum(at < start + length for at in times[index:])
+            # From the first spawn beyond the burst on, each within the same second waits for the delta at least; and
+            # a window begins at the first spawn after the last one's end, so that n seconds meet n + 1 of them.
+            assert spawned <= (int(length) + 1) * (burst + 1 + int(1.0 / delta))
+
+
+@given(st.integers(1, 400), st.integers(1, 100), st.sampled_from([0.0, 0.25, 1.0]))
+def test_nobody_starves_in_a_crowd(crowd: int, burst: int, delta: float) -> None:
+    rule = ThrottleRule(delta=delta, burst=burst, longest=5.0)
+    times = _times(rule, [10.0] * crowd)
+    assert times == sorted(times)
+    assert all(later - earlier <= rule.longest for earlier, later in itertools.pairwise(times))
+
+
+def test_a_thousand_at_once_are_through_in_twenty_seconds_by_default() -> None:
+    times = _times(ThrottleRule(), [0.0] * 1000)
+    assert 15.0 < times[-1] < 20.0
+
+
+@given(st.lists(st.floats(0.001, 500), min_size=1, max_size=60), st.floats(0.001, 400), st.floats(0, 60))
+def test_the_blacklists_wait_only_grows_and_ends(gaps: list[float], longest: float, delta: float) -> None:
+    rule, entry, now, before = BlacklistRule(delta=delta, longest=longest), None, 0.0, 0.0
+    for gap in gaps:
+        now += gap
+        entry = after_death(entry, rule, now)
+        assert entry is not None and before <= entry.throttle <= longest
+        assert entry.next_try == now + entry.throttle
+        before = entry.throttle
 
 
 def test_the_first_death_waits_three_seconds() -> None:

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
+from emperorctl.models.observed import Signs
+from emperorctl.models.plan import Throttle
 from emperorctl.models.source import FileReport
 from emperorctl.models.status import Note
 from emperorctl.models.vassal import Stop, Vassal
 from emperorctl.reconciler.controller import Controller
 from emperorctl.reconciler.desired import DesiredStore
 from emperorctl.reconciler.plan import Rules
+from emperorctl.reconciler.throttle import reserve
 from tests.fakes.host import FakeHost
 from tests.fakes.time import VirtualTime
 from tests.fakes.vassals import change, native, report, uwsgi
+
+RULES = Rules()
 
 
 class Realm:
     """A controller with everything around it."""
 
-    def __init__(self) -> None:
+    def __init__(self, rules: Rules = RULES) -> None:
         self.time = VirtualTime()
         self.host = FakeHost()
         self.notes: list[tuple[str, str]] = []
         self.changed: list[str] = []
         self.forgotten: list[str] = []
         self.store = DesiredStore(self.wake, self.note)
-        self.controller = Controller(self.store, self.host, self.time, self.time, Rules())
+        self.controller = Controller(self.store, self.host, self.time, self.time, rules)
         self.controller.note = self.note
         self.controller.changed = self.changed.append
         self.controller.forgotten = self.forgotten.append
@@ -159,3 +168,57 @@ def test_condition_times_change_with_the_status_alone() -> None:
     realm.time.advance(11.0)
     after = realm.controller.records["shop"].stamps
     assert after["Ready"] == stamps["Ready"] and after["Loyal"] > stamps["Loyal"]
+
+
+def test_a_zerg_comes_when_called_and_is_not_started_again() -> None:
+    realm = Realm(Rules(broodlord=1))
+    realm.bring_up(uwsgi())
+    realm.host.sign("shop.ini", Signs(spawned=1.0, loyal=1.0, reinforcements=1))
+    realm.time.settle()
+    assert realm.host.calls == [("launch", "shop.ini:zerg", 1)]
+    realm.host.confirm("shop.ini:zerg", realm.time.now)
+    realm.time.settle()
+    realm.host.exit("shop.ini:zerg", realm.time.now, code=1)
+    realm.time.advance(100.0)
+    assert realm.forgotten == ["shop.ini:zerg"] and realm.store.zergs == 0
+    realm.host.sign("shop.ini", Signs(spawned=1.0, loyal=1.0, reinforcements=2))
+    realm.time.settle()
+    assert realm.host.alive() == ["shop.ini", "shop.ini:zerg"]
+
+
+def test_heartbeats_change_nothing_that_anybody_sees() -> None:
+    realm = Realm()
+    realm.bring_up(uwsgi())
+    realm.host.sign("shop.ini", Signs(spawned=1.0, loyal=1.0, heartbeat=realm.time.now))
+    realm.time.settle()
+    realm.changed.clear()
+    for _ in range(20):
+        realm.host.observed["shop.ini"] = replace(
+            realm.host.observed["shop.ini"], signs=Signs(spawned=1.0, loyal=1.0, heartbeat=realm.time.now)
+        )
+        realm.time.advance(10.0)
+    assert realm.host.calls == [] and realm.changed == []
+    realm.time.advance(40.0)
+    assert realm.host.calls == [("tell", "shop.ini", 1, 1)]
+
+
+def test_a_thousand_that_die_at_once_come_back_by_the_throttles_arithmetic() -> None:
+    realm = Realm()
+    names = [f"v{number}" for number in range(1000)]
+    realm.apply(*(report(native(name), file=f"/vassals/{name}.yaml") for name in names), complete=True)
+    for name in names:
+        realm.host.confirm(name, realm.time.now)
+    realm.time.advance(11.0)
+    realm.host.calls.clear()
+    died, due, throttle = realm.time.now, [], Throttle()
+    for name in names:
+        throttle, at = reserve(throttle, Rules().throttle, died)
+        due.append(at)
+        realm.host.exit(name, died, signal=9)
+    launched: dict[str, float] = {}
+    for at in sorted(set(due)):
+        realm.time.advance(at - realm.time.now)
+        launched |= {str(call[1]): realm.time.now for call in realm.host.calls if call[1] not in launched}
+    assert sorted(launched.values()) == pytest.approx(due)
+    assert [call[0] for call in realm.host.calls] == ["launch"] * 1000
+    assert sorted(str(call[1]) for call in realm.host.calls) == sorted(names), "none twice, none lost"

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from emperorctl.models.errors import Problem
-from emperorctl.models.observed import LaunchState, Signs
+from emperorctl.models.observed import LaunchState
 from emperorctl.models.plan import State
 from emperorctl.models.source import FileReport
 from emperorctl.models.vassal import Reload, ReloadMethod, Stop, Vassal
+from emperorctl.reconciler.plan import Rules
 from tests.fakes.vassals import native, report, uwsgi
 from tests.reconciler.test_controller import Realm
 
@@ -29,7 +33,7 @@ class Kingdom(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.realm = Realm()
+        self.realm = Realm(Rules(heartbeat=30.0, curse=20.0, broodlord=2))
         self.wanted: dict[str, Vassal] = {}
         self.mtime = 0
         self.earliest: dict[str, float] = {}
@@ -82,7 +86,9 @@ class Kingdom(RuleBasedStateMachine):
     def process_exits(self, name: str, code: int) -> None:
         seen = self.realm.host.observe(name)
         if seen.state is LaunchState.ALIVE and seen.process is not None:
-            loyal = seen.signs.loyal is not None or self.realm.time.now - seen.process.since >= 10.0
+            speaks = name.endswith(".ini") and seen.signs.spawned is not None
+            survived = self.realm.time.now - seen.process.since >= 10.0
+            loyal = seen.signs.loyal is not None or (survived and not speaks)
             if code == 26:
                 self._hold(name, float("inf"))
             elif not loyal:
@@ -93,7 +99,37 @@ class Kingdom(RuleBasedStateMachine):
     @rule(name=NAMES)
     def serves_its_first_request(self, name: str) -> None:
         if self.realm.host.observe(name).state is LaunchState.ALIVE:
-            self.realm.host.sign(name, Signs(spawned=self.realm.time.now, loyal=self.realm.time.now))
+            self._says(name, spawned=self.realm.time.now, loyal=self.realm.time.now)
+
+    @rule(name=NAMES)
+    def sends_a_heartbeat(self, name: str) -> None:
+        self._says(name, heartbeat=self.realm.time.now)
+
+    @rule(name=NAMES)
+    def closes_its_protocol_socket(self, name: str) -> None:
+        self._says(name, closed=self.realm.time.now)
+
+    @rule(name=NAMES)
+    def wants_to_go(self, name: str) -> None:
+        self._says(name, will=self.realm.time.now)
+
+    @rule(name=NAMES)
+    def calls_for_reinforcements(self, name: str) -> None:
+        self._says(name, reinforcements=self.realm.host.observe(name).signs.reinforcements + 1)
+
+    @rule(code=st.sampled_from([0, 1]))
+    def a_zerg_exits(self, code: int) -> None:
+        for name in self.realm.host.alive():
+            if ":zerg" in name and self.realm.host.observe(name).state is LaunchState.ALIVE:
+                self.realm.host.exit(name, self.realm.time.now, code=code)
+                self.realm.time.settle()
+                assert name not in self.realm.host.alive(), "a zerg is not started again"
+                return
+
+    def _says(self, name: str, **said: Any) -> None:
+        seen = self.realm.host.observe(name)
+        if seen.state is LaunchState.ALIVE:
+            self.realm.host.sign(name, replace(seen.signs, **said))
             self.realm.time.settle()
 
     @rule(seconds=st.sampled_from([0.01, 0.6, 3.0, 11.0, 200.0]))
@@ -118,6 +154,12 @@ class Kingdom(RuleBasedStateMachine):
             assert self.earliest.pop(name, 0.0) <= self.realm.time.now + 0.001
 
     @invariant()
+    def no_more_zergs_than_the_broodlord_may_have(self) -> None:
+        zergs = [name for name in self.realm.store.names() if ":zerg" in name]
+        assert len(zergs) == self.realm.store.zergs <= 2
+        assert {name.partition(":")[0] for name in zergs} <= set(self.wanted)
+
+    @invariant()
     def no_process_without_an_owner(self) -> None:
         for name in self.realm.host.alive():
             assert name in self.realm.controller.records
@@ -127,6 +169,8 @@ class Kingdom(RuleBasedStateMachine):
         realm = self.realm
         for name in ("a", "b", "c.ini"):
             realm.store.suspend(name, False)
+        for zerg in [name for name in realm.store.names() if ":zerg" in name]:
+            realm.store.dismiss(zerg)
         for vassal in self.wanted.values():
             self._report(vassal)
         for _ in range(20):

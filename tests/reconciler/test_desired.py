@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from emperorctl.models.errors import Problem
 from emperorctl.models.source import Change, Claim, FileReport, Trouble
 from emperorctl.models.status import Note
 from emperorctl.reconciler.desired import DesiredStore
-from tests.fakes.vassals import SOURCE, change, native, report
+from tests.fakes.vassals import SOURCE, change, native, report, uwsgi
 
 
 class Watched:
@@ -223,3 +225,62 @@ def test_a_bad_second_claimant_is_told_what_is_wrong_with_it() -> None:
     want = watched.store.get("shop")
     assert want is not None and want.vassal == native() and want.problem is None
     assert watched.notes == [("shop", "Conflict"), ("shop", BROKEN.reason)]
+
+
+def _broodlord() -> Watched:
+    watched = Watched()
+    watched.apply(report(uwsgi(), file="/vassals/shop.ini"))
+    watched.store.reinforce("shop.ini")
+    return watched
+
+
+def test_a_zerg_runs_the_section_zerg_of_its_broodlords_file() -> None:
+    store = _broodlord().store
+    want = store.get("shop.ini:zerg")
+    assert want is not None and want.vassal is not None and want.vassal.zerg_of == "shop.ini"
+    assert want.vassal.launch.command == ("uwsgi", "--ini", "shop.ini:zerg")
+    assert ("UWSGI_BROODLORD_NUM", "1") in want.vassal.launch.env
+    assert want.file == "/vassals/shop.ini" and store.zergs == 1
+
+
+def test_several_zergs_have_names_of_their_own_and_one_command() -> None:
+    store = _broodlord().store
+    store.reinforce("shop.ini")
+    store.reinforce("shop.ini")
+    store.dismiss("shop.ini:zerg2")
+    store.reinforce("shop.ini")
+    assert store.names() == ["shop.ini", "shop.ini:zerg", "shop.ini:zerg3", "shop.ini:zerg2"]
+    zergs = [store.get(name) for name in store.names()[1:]]
+    assert {want.vassal.launch.command[-1] for want in zergs if want and want.vassal} == {"shop.ini:zerg"}
+    assert store.zergs == 3
+
+
+def test_zergs_reload_with_their_file() -> None:
+    watched = _broodlord()
+    watched.apply(report(uwsgi(), file="/vassals/shop.ini", touch=2))
+    touched = watched.store.get("shop.ini:zerg")
+    assert touched is not None and touched.orders == 1 and touched.generation == 1
+    watched.apply(report(uwsgi(content="b"), file="/vassals/shop.ini", digest="2", touch=3))
+    edited = watched.store.get("shop.ini:zerg")
+    assert edited is not None and edited.vassal is not None
+    assert edited.vassal.content == "b" and edited.generation == 2
+
+
+@pytest.mark.parametrize("order", ["remove", "suspend"])
+def test_zergs_go_with_their_broodlord(order: str) -> None:
+    watched = _broodlord()
+    watched.store.reinforce("shop.ini")
+    if order == "remove":
+        watched.apply(FileReport("/vassals/shop.ini"))
+    else:
+        watched.store.suspend("shop.ini", True)
+    assert watched.store.get("shop.ini:zerg") is None and watched.store.zergs == 0
+    assert {"shop.ini:zerg", "shop.ini:zerg2"} <= set(watched.woken)
+
+
+def test_nobody_can_reinforce_what_may_not_run() -> None:
+    watched = _broodlord()
+    watched.store.suspend("shop.ini", True)
+    watched.store.reinforce("shop.ini")
+    watched.store.reinforce("ghost.ini")
+    assert watched.store.zergs == 0

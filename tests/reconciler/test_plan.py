@@ -21,9 +21,10 @@ from emperorctl.models.plan import (
     TellReload,
     TellStop,
     Throttle,
+    Throttles,
 )
 from emperorctl.models.status import ConditionType, Truth
-from emperorctl.models.vassal import Desired, Reload, ReloadMethod, Stop, Vassal
+from emperorctl.models.vassal import Desired, Notify, Reload, ReloadMethod, Stop, Vassal
 from emperorctl.reconciler.plan import Rules, plan
 from tests.fakes.vassals import desired, native, uwsgi
 
@@ -40,7 +41,7 @@ def running(vassal: Vassal, **changes: Any) -> Memory:
 
 def planned(want: Desired | None, seen: Observed, memory: Memory, **look: Any) -> Plan:
     """The plan of one look at NOW."""
-    return plan(replace(Look(want, seen, memory, Throttle(), NOW), **look), Rules())
+    return plan(replace(Look(want, seen, memory, Throttles(), NOW), **look), Rules())
 
 
 def kinds(outcome: Plan) -> list[type]:
@@ -107,7 +108,7 @@ def test_a_changed_launch_replaces_the_process() -> None:
     assert outcome.requeue_after == 30.0
     gone = replace(ALIVE, state=LaunchState.EXITED, exit=Exit(NOW, signal=15))
     again = planned(want, gone, outcome.memory)
-    assert again.actions == (Spawn(want.vassal, 2, "Replaced", "starting generation 2"),)  # type: ignore[arg-type]
+    assert again.actions == (Spawn(want.vassal, 2, "Replaced", "starting generation 2", urgent=True),)  # type: ignore[arg-type]
 
 
 def test_an_edit_that_changes_nothing_of_the_process_touches_nothing() -> None:
@@ -206,7 +207,7 @@ def test_a_suspended_one_is_stopped_and_stays_known() -> None:
 def test_a_loyal_one_that_dies_comes_back_at_once() -> None:
     dead = replace(ALIVE, state=LaunchState.EXITED, exit=Exit(NOW, signal=9))
     outcome = planned(desired(), dead, running(native()))
-    assert outcome.actions == (Spawn(native(), 2, "Respawned", "starting generation 1"),)
+    assert outcome.actions == (Spawn(native(), 2, "Respawned", "starting generation 1", urgent=True),)
     assert outcome.memory.blacklist is None and outcome.memory.respawns == 1
 
 
@@ -278,7 +279,7 @@ def test_a_bad_config_that_never_was_good_starts_nothing() -> None:
 
 def test_a_crowd_is_throttled_and_each_keeps_its_own_time() -> None:
     crowd = Throttle(delta=1.0, window=NOW, spawned=100, open_at=NOW + 2.0)
-    outcome = planned(desired(), NEVER_LAUNCHED, Memory(), throttle=crowd)
+    outcome = planned(desired(), NEVER_LAUNCHED, Memory(), throttle=Throttles(steady=crowd))
     assert outcome.actions == () and outcome.requeue_after == 2.0 and outcome.phase == "Throttled"
     again = planned(desired(), NEVER_LAUNCHED, outcome.memory, throttle=outcome.throttle, now=NOW + 2.0)
     assert kinds(again) == [Spawn]
@@ -295,7 +296,38 @@ def test_a_crowd_is_throttled_and_each_keeps_its_own_time() -> None:
 )
 def test_the_throttle_leaves_these_alone(want: Desired, memory: Memory) -> None:
     crowd = Throttle(delta=1.0, window=NOW, spawned=100, open_at=NOW + 60.0)
-    assert kinds(planned(want, replace(NEVER_LAUNCHED, number=memory.number), memory, throttle=crowd)) == [Spawn]
+    seen = replace(NEVER_LAUNCHED, number=memory.number)
+    assert kinds(planned(want, seen, memory, throttle=Throttles(steady=crowd, retries=crowd))) == [Spawn]
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_those_that_fail_and_those_that_are_well_do_not_wait_for_each_other(failing: bool) -> None:
+    crowd = Throttle(delta=1.0, window=NOW, spawned=100, open_at=NOW + 60.0)
+    memory = Memory(number=1, vassal=native(), generation=1, failing=failing)
+    dead = Observed(1, LaunchState.EXITED, PROCESS, Exit(NOW, code=1))
+    free = Throttles(retries=crowd) if not failing else Throttles(steady=crowd)
+    full = Throttles(steady=crowd) if not failing else Throttles(retries=crowd)
+    (spawn,) = planned(desired(), dead, memory, throttle=free).actions
+    assert isinstance(spawn, Spawn) and spawn.urgent is not failing
+    held = planned(desired(), dead, memory, throttle=full)
+    assert held.actions == () and held.requeue_after == 60.0 and held.phase == "Throttled"
+
+
+def test_a_uwsgi_vassal_that_speaks_proves_itself_by_a_request_alone() -> None:
+    seen = replace(ALIVE, process=replace(PROCESS, since=NOW - 1000.0), signs=Signs(spawned=60.0, accepting=61.0))
+    outcome = planned(desired(uwsgi()), seen, running(uwsgi(), loyal=""))
+    assert outcome.memory.loyal == "" and outcome.requeue_after is None
+    silent = planned(desired(uwsgi()), replace(seen, signs=Signs()), running(uwsgi(), loyal=""))
+    assert silent.memory.loyal == "Survived", "another program in uWSGI's place"
+
+
+def test_one_that_is_to_say_when_it_is_ready_proves_itself_by_that_alone() -> None:
+    vassal = native(notify=Notify.MAIN)
+    seen = replace(ALIVE, process=replace(PROCESS, since=NOW - 1000.0))
+    assert planned(desired(vassal), seen, running(vassal, loyal="")).memory.loyal == ""
+    ready = replace(seen, signs=Signs(ready=NOW))
+    outcome = planned(desired(vassal), ready, running(vassal, loyal="", failing=True))
+    assert outcome.memory.loyal == "Ready" and not outcome.memory.failing
 
 
 def test_at_the_end_everything_stops_and_mercy_bounds_the_grace() -> None:
