@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
+from signal import SIGKILL, SIGTERM
 import socket
 import tempfile
 import time
@@ -76,7 +76,7 @@ class Court(ABC):
         """Send the Emperor a signal."""
         os.kill(self.pid, number)
 
-    def stop(self, number: int = signal.SIGTERM) -> int:
+    def stop(self, number: int = SIGTERM) -> int:
         """Ask it to end, and wait for it; the exit code."""
         self.signal(number)
         return self.wait()
@@ -110,6 +110,7 @@ class Court(ABC):
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(_PATIENCE)
             connection.connect(str(self.address))
+            connection.shutdown(socket.SHUT_WR)
             with connection.makefile("rb") as stream:
                 return stream.read()
 
@@ -187,10 +188,11 @@ class Court(ABC):
         self.wait_vassal(name, ready=1, accepting=1, loyal=int(loyal))
         return puppet
 
-    def _environment(self, env: dict[str, str]) -> dict[str, str]:
+    def environment(self, env: Mapping[str, str]) -> dict[str, str]:
+        """What the Emperor is started with: this process's environment without what would lead it astray, and `env`."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("EMPERORCTL_", "UWSGI_", "XDG_", "PYTHON"))}
         kept["PATH"] = f"{command_path('uwsgi').parent}:{kept.get('PATH', '/usr/bin:/bin')}"
-        return kept | {"HOME": str(self.root)} | env
+        return kept | {"HOME": str(self.root)} | dict(env)
 
     def _calm_puppets(self) -> None:
         if self._stage is not None:
@@ -229,7 +231,7 @@ class RealCourt(Court):
 
     def _start(self, options: list[str], env: dict[str, str]) -> None:
         self._emperor = RealEmperor(
-            self._household, self._binary, "--emperor-freq", "1", *options, root=self.root, env=self._environment(env)
+            self._household, self._binary, "--emperor-freq", "1", *options, root=self.root, env=self.environment(env)
         )
 
     def close(self) -> list[str]:
@@ -237,7 +239,7 @@ class RealCourt(Court):
         if self._emperor is not None:
             self._calm_puppets()
             if self._stage is not None and alive(self.pid):
-                self.signal(signal.SIGKILL)  # a puppet is one process and dies with it: no need to wait for its scans
+                self.signal(SIGKILL)  # a puppet is one process and dies with it: no need to wait for its scans
                 self.wait()
             self._emperor.close()
         if self._stage is not None:
@@ -266,7 +268,7 @@ class OurCourt(Court):
 
     def _start(self, options: list[str], env: dict[str, str]) -> None:
         self._emperor.options = ["--emperor-stats", str(self.address), *options]
-        self._emperor.env = self._environment(env)
+        self._emperor.env = self.environment(env)
         self._emperor.start()
 
     def close(self) -> list[str]:
