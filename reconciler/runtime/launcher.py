@@ -22,7 +22,7 @@ from emperorctl.reconciler.runtime.zygote import orders
 
 __all__ = ["OUTSTANDING", "Fate", "Launcher", "LauncherOwner", "Outcome", "Prepared", "Survivor", "spawn_zygote"]
 
-OUTSTANDING = 64
+OUTSTANDING = 16
 TIMEOUT = 10.0
 """Seconds that an order may take before its zygote counts as hung."""
 
