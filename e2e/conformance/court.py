@@ -1,7 +1,7 @@
 """One Emperor, whichever it is: `uwsgi --emperor` and `emperorctl run` behind the same verbs.
 
-Scenarios get one as the `court` fixture of `conftest`, first the real one, then ours, and say everything in these verbs.
-Both start with the same options, the same environment and the same kind of directory. A vassal file's time of
+Scenarios get one as the `court` fixture of `conftest`, first the real one, then ours, and say everything in these
+verbs. Both start with the same options, the same environment and the same kind of directory. A vassal file's time of
 modification is set, long ago and a second later with every write, so that a scan in whole seconds sees each change.
 """
 
@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from signal import SIGKILL, SIGTERM
 import socket
 import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from signal import SIGKILL, SIGTERM
 from typing import Any, ClassVar, TypeVar
 
 from e2e.conformance.stage import Puppet, Stage
@@ -267,7 +267,8 @@ class OurCourt(Court):
         return self._emperor.log()
 
     def _start(self, options: list[str], env: dict[str, str]) -> None:
-        self._emperor.options = ["--emperor-stats", str(self.address), *options]
+        # uWSGI 2.0.31 never waits between two spawns, whatever its throttle: nor shall this one, in what is compared.
+        self._emperor.options = ["--emperor-stats", str(self.address), "--throttle-burst", "100", *options]
         self._emperor.env = self.environment(env)
         self._emperor.start()
 

@@ -55,7 +55,9 @@ class Site:
             case "ini":
                 return "[uwsgi]\n" + "".join(f"{key} = {value}\n" for key, value in options.items())
             case "xml":
-                return "<uwsgi>\n" + "".join(f"<{key}>{value}</{key}>\n" for key, value in options.items()) + "</uwsgi>\n"
+                return (
+                    "<uwsgi>\n" + "".join(f"<{key}>{value}</{key}>\n" for key, value in options.items()) + "</uwsgi>\n"
+                )
             case "yaml":
                 return "uwsgi:\n" + "".join(f"  {key}: {value}\n" for key, value in options.items())
             case _:

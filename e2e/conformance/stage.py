@@ -13,7 +13,6 @@ import json
 import selectors
 import socket
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,6 +69,12 @@ while True:
             if "close" in order:
                 os.close(fd)
                 waiting.remove(fd)
+            if "child" in order:
+                child = os.fork()
+                if child == 0:
+                    os.closerange(3, 1024)
+                    os.execvp("sleep", ["sleep", "1000"])
+                tell(event="child", pid=child)
             if "exit" in order:
                 leave(order["exit"])
             tell(event="done")
@@ -136,7 +141,7 @@ class Puppet:
         return next((event["code"] for event in self.events if event["event"] == "exit"), None)
 
     def order(self, **what: Any) -> None:
-        """Have it do something, and wait until it has: say=[bytes], stubborn=bool, close=True, exit=code."""
+        """Have it do something, and wait until it has: `say` bytes, be `stubborn`, `close` its socket, `exit` …"""
         done = sum(event["event"] == "done" for event in self.events)
         self.connection.sendall(json.dumps(what).encode() + b"\n")
 
@@ -144,6 +149,12 @@ class Puppet:
             return self.gone or sum(event["event"] == "done" for event in self.events) > done
 
         wait_for(obeyed, what=f"puppet {self.pid} has done {what}")
+
+    def child(self) -> int:
+        """Have it start a program that takes no notice of anything; its pid."""
+        self.order(child=True)
+        pid: int = next(event["pid"] for event in self.events if event["event"] == "child")
+        return pid
 
     def say(self, *what: int) -> None:
         """Have it send bytes to its Emperor."""
@@ -183,11 +194,6 @@ class Stage:
     def named(self, name: str) -> list[Puppet]:
         """Every puppet so far that was given this config, the oldest first."""
         return [puppet for puppet in list(self.puppets) if puppet.born and puppet.id == name]
-
-    def wait_puppet(self, name: str, count: int = 1, timeout: float = 20.0) -> Puppet:
-        """Wait for the count-th puppet with this config."""
-        look: Callable[[], Puppet | None] = lambda: found[count - 1] if len(found := self.named(name)) >= count else None  # noqa: E731
-        return wait_for(look, timeout, f"puppet {count} of {name} is born; so far {[p.born.get('argv') for p in self.puppets]}")
 
     def close(self) -> None:
         """Send every puppet home and forget them."""

@@ -19,9 +19,7 @@ from e2e.conformance.site import FORMATS, Site
     " built without is a vassal that fails",
 )
 @pytest.mark.parametrize("file", FORMATS)
-def test_formats(
-    court: Court, uwsgi_python: Path, uwsgi_formats: frozenset[str], free_port: int, file: str
-) -> None:
+def test_formats(court: Court, uwsgi_python: Path, uwsgi_formats: frozenset[str], free_port: int, file: str) -> None:
     option = FORMATS[file]
     if option not in uwsgi_formats:
         library = {"json": "libjansson", "xml": "libxml2 or expat"}.get(option, option)
@@ -52,8 +50,8 @@ def test_add(court: Court) -> None:
 
 @scenario(
     "A file is touched",
-    uwsgi="byte 1 to the same process; respawns + 1, last_mod the new time, last_run now; first_run, born and loyal stay;"
-    " ready and accepting are 0 until it says 1 and 5 again",
+    uwsgi="byte 1 to the same process; respawns + 1, last_mod the new time, last_run now; first_run, born and loyal"
+    " stay; ready and accepting are 0 until it says 1 and 5 again",
     emperorctl="the same, but ready returns with byte 5 alone",
     why="uWSGI sends byte 1 at its first start only: after its first reload the real document says not ready for ever",
 )
@@ -192,8 +190,8 @@ def test_hidden(court: Court) -> None:
 
 @scenario(
     "Two directories (a second --emperor), both with a.ini",
-    uwsgi="a name is one vassal: the first directory's; when its file goes, the second directory's is started, in its own"
-    " directory",
+    uwsgi="a name is one vassal: the first directory's; when its file goes, the second directory's is started, in its"
+    " own directory",
 )
 def test_two_directories(court: Court) -> None:
     second = court.root / "second"

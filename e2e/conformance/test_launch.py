@@ -12,8 +12,8 @@ from e2e.conformance.declarations import scenario
 
 @scenario(
     "What a vassal is given (no hook option given)",
-    uwsgi="argv `WRAPPER --ini a.ini`, cwd the directory; descriptors 0 (/dev/null), 1, 2 (the Emperor's own) and one socket,"
-    " UWSGI_EMPEROR_FD; the Emperor's whole environment, without NOTIFY_SOCKET and UWSGI_RELOADS, and"
+    uwsgi="argv `WRAPPER --ini a.ini`, cwd the directory; descriptors 0 (/dev/null), 1, 2 (the Emperor's own) and one"
+    " socket, UWSGI_EMPEROR_FD; the Emperor's whole environment, without NOTIFY_SOCKET and UWSGI_RELOADS, and"
     " UWSGI_ORIGINAL_PROC_NAME, which uWSGI sets for itself; no signal blocked, umask untouched; the Emperor's session",
     emperorctl="the same without UWSGI_ORIGINAL_PROC_NAME, and a session of its own",
     why="that variable is uWSGI's own; in a session of its own, everything a vassal started can be found and ended",
