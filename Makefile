@@ -19,7 +19,7 @@ INPUTS := pyproject.toml build/sources.txt
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help env fmt lint types imports unit e2e test bench scale run clean FORCE
+.PHONY: help env fmt lint types imports unit e2e test bench scale budgets run clean FORCE
 
 help:  ## show this list
 	@sed -n 's/^\([a-z0-9]*\):[^#]*## */  \1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -60,6 +60,9 @@ bench: $(VENV)/.bench  ## compare with uWSGI and supervisord: make bench N=1000
 
 scale: $(VENV)/.bench  ## the cost of one event at 100, 1,000 and 5,000 vassals
 	@$(BIN)/python -m benchmarks --scale $(ARGS)
+
+budgets: $(VENV)/.bench  ## throttle, blacklist and heartbeats under stress: make budgets N=1000
+	@$(BIN)/python -m benchmarks $(N) --budgets $(ARGS)
 
 run: $(VENV)/.run  ## an Emperor on examples/vassals, in the foreground
 	@mkdir -p $(RUN_DIR)

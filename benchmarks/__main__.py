@@ -17,11 +17,12 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from benchmarks.budgets import Beating, Crashing, crash_loop, heartbeats, killed_at_once
 from benchmarks.contenders import CONTENDERS, Contender, Emperorctl, Uwsgi, Workshop
 from benchmarks.inbox import Inbox
 from benchmarks.kernel import adopt_orphans, raise_file_limit
 from benchmarks.measure import Effort, Spread, Subject, measure_all, measure_events
-from benchmarks.table import as_json, comparison, growth
+from benchmarks.table import as_json, budget_table, comparison, growth
 
 __all__ = ["main"]
 
@@ -42,7 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if program is None:
             return 1
         bench = _Bench(Path(work), program, Effort(options.trials, options.idle))
-        return _scale(bench, options) if options.scale else _compare(bench, options)
+        if options.scale:
+            return _scale(bench, options)
+        return _budgets(bench, options) if options.budgets else _compare(bench, options)
 
 
 class _Bench:
@@ -140,6 +143,20 @@ def _scale(bench: _Bench, options: argparse.Namespace) -> int:
     return 0
 
 
+def _budgets(bench: _Bench, options: argparse.Namespace) -> int:
+    rows: dict[str, Spread] = {}
+    for kind, measure in ((Crashing, crash_loop), (Emperorctl, killed_at_once), (Beating, heartbeats)):
+        _say(f"{measure.__name__.replace('_', ' ')}: {options.vassals:,} vassals")
+        found = bench.run(kind, options.vassals, measure)
+        if found is None:
+            return 1
+        rows |= found
+    print(budget_table(rows, options.vassals))
+    if options.json:
+        options.json.write_text(json.dumps({"budgets": as_json({"emperorctl": rows})}, indent=2) + "\n")
+    return 0
+
+
 def _build(work: Path) -> Path | None:
     """The vassal's program, linked statically where that is possible; None (and the reason) without a compiler."""
     program = work / "vassal"
@@ -162,6 +179,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("vassals", nargs="?", type=int, default=100, metavar="N", help="how many vassals (100)")
     parser.add_argument("--only", action="append", choices=keys, default=[], help="only this contender (repeatable)")
     parser.add_argument("--scale", action="store_true", help="emperorctl alone, at 100, 1,000 and 5,000 vassals")
+    parser.add_argument("--budgets", action="store_true", help="emperorctl alone: throttle, blacklist and heartbeats")
     parser.add_argument("--trials", type=int, default=5, help="how often each event is measured (5)")
     parser.add_argument("--idle", type=float, default=10.0, help="seconds of watching it do nothing (10)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers there")

@@ -9,8 +9,10 @@ import os
 import subprocess
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import psutil
 
@@ -157,20 +159,25 @@ class Emperorctl(Contender):
     def file(self, name: str) -> Path:
         return self.vassals / f"{name}.yaml"
 
+    reload = "{signal: SIGHUP}"
+    env: Mapping[str, str] = MappingProxyType({})
+    options: tuple[str, ...] = ()
+
     def text(self, name: str) -> str:
+        env = "".join(f', {key}: "{value}"' for key, value in self.env.items())
         return (
             "apiVersion: emperor/v1\n"
             "kind: Vassal\n"
             "spec:\n"
             f'  command: ["{self.shop.program}", "%n"]\n'
-            f'  env: {{BENCH_SOCKET: "{self.shop.inbox}"}}\n'
-            "  reload: {signal: SIGHUP}\n"
+            f'  env: {{BENCH_SOCKET: "{self.shop.inbox}"{env}}}\n'
+            f"  reload: {self.reload}\n"
             "  loyalty: {after: 1s}\n"
         )
 
     def command(self) -> list[str]:
         places = [f"--{place}={self.shop.directory / name}" for place, name in _PLACES]
-        return [str(installed("emperorctl")), "run", *places, str(self.vassals)]
+        return [str(installed("emperorctl")), "run", *places, *self.options, str(self.vassals)]
 
     @classmethod
     def version(cls) -> str:

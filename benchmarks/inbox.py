@@ -60,6 +60,14 @@ class Inbox:
                 return message
         raise TimeoutError(f"{name} did not report {kind} within {limit:.0f} s")
 
+    def starts(self, limit: float) -> list[Message]:
+        """All starts that are reported within `limit` seconds."""
+        found, deadline = [], time.monotonic() + limit
+        while (message := self._next(deadline)) is not None:
+            if message.kind == STARTED:
+                found.append(message)
+        return found
+
     def wait_for_starts(self, names: set[str], limit: float) -> float:
         """When the last of `names` started; TimeoutError after `limit` seconds."""
         waiting, last = set(names), 0.0

@@ -18,7 +18,7 @@ from benchmarks.contenders import Contender
 from benchmarks.inbox import RELOADED, STARTED, Inbox
 from benchmarks.kernel import cpu_seconds, pss_bytes, system_calls, wait_for_exit
 
-__all__ = ["Effort", "Spread", "Subject", "measure_all", "measure_events"]
+__all__ = ["Effort", "Spread", "Subject", "measure_all", "measure_events", "time_command"]
 
 _EVENT_LIMIT = 60.0
 _SETTLE = 4.0
@@ -146,12 +146,12 @@ def measure_all(subject: Subject, say: Callable[[str], None]) -> dict[str, Sprea
     say("status and help")
     for row, command in (("status", contender.status_command()), ("help", contender.help_command())):
         if command is not None:
-            rows[row] = Spread.of([_time_command(command) for _ in range(subject.effort.trials)])
+            rows[row] = Spread.of([time_command(command) for _ in range(subject.effort.trials)])
     say("events")
     return rows | measure_events(subject)
 
 
-def _time_command(command: list[str]) -> float:
+def time_command(command: list[str]) -> float:
     """Seconds that a command takes, from before its start to after its end; its output is read, not shown."""
     began = time.monotonic()
     done = subprocess.run(command, capture_output=True, check=False)

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from benchmarks.measure import Spread
 
-__all__ = ["ROWS", "Row", "Unit", "as_json", "comparison", "growth"]
+__all__ = ["ROWS", "Row", "Unit", "as_json", "budget_table", "comparison", "growth"]
 
 _LARGE = 2000
 
@@ -55,6 +55,17 @@ ROWS = (
     Row("touch-cpu", "CPU time of one touch", Unit.SECONDS),
 )
 
+BUDGET_ROWS = (
+    Row("crash-cpu", "CPU of one core with all in a crash loop, each tried every 180 s", Unit.SHARE, 0.05),
+    Row("crash-try", "CPU time of one failed try", Unit.SECONDS),
+    Row("crash-get", "status table meanwhile", Unit.SECONDS, 0.5),
+    Row("crash-kill", "a healthy one killed → running again meanwhile", Unit.SECONDS, 0.050),
+    Row("mass-back", "all killed at once → all running again", Unit.SECONDS),
+    Row("mass-due", "the same by the throttle's arithmetic", Unit.SECONDS),
+    Row("mass-twice", "of them started twice", Unit.COUNT, 0),
+    Row("beat-cpu", "CPU of one core with a heartbeat a second from each", Unit.SHARE, 0.10),
+)
+
 Results = Mapping[str, Mapping[str, Spread]]
 """Column title → row key → what was measured."""
 
@@ -75,6 +86,18 @@ def comparison(results: Results, vassals: int, subject: str, rival: str) -> str:
         cells.append("" if limit is None else f"≤ {_number(row.unit, limit)}")
         cells.append("" if limit is None or mine is None else "pass" if mine.median <= limit else "FAIL")
         lines.append(cells)
+    return _markdown(lines)
+
+
+def budget_table(rows: Mapping[str, Spread], vassals: int) -> str:
+    """What the budgets must hold, and what was measured with so many vassals."""
+    lines = [[f"{vassals:,} vassals", "emperorctl", "must", ""]]
+    for row in BUDGET_ROWS:
+        found = rows.get(row.key)
+        if found is not None:
+            limit = "" if row.must is None else f"≤ {_number(row.unit, row.must)}"
+            verdict = "" if row.must is None else "pass" if found.median <= row.must else "FAIL"
+            lines.append([row.title, _cell(row.unit, found), limit, verdict])
     return _markdown(lines)
 
 

@@ -3,6 +3,7 @@
  * Every message is one datagram to the Unix socket named by BENCH_SOCKET: "KIND NAME PID NANOSECONDS", KIND is S
  * (started) or R (told to reload), the time is CLOCK_MONOTONIC. NAME is the last argument. It is told by SIGHUP or,
  * where there is a UWSGI_EMPEROR_FD, by byte 1 of the emperor protocol; there byte 0, byte 2 or end-of-file ends it.
+ * With BENCH_BEAT it sends a heartbeat there every second. With BENCH_FAIL it says nothing and fails at once.
  */
 #define _GNU_SOURCE
 #include <poll.h>
@@ -42,10 +43,12 @@ static void announce(int emperor)
 int main(int argc, char **argv)
 {
 	const char *path = getenv("BENCH_SOCKET"), *fd = getenv("UWSGI_EMPEROR_FD");
-	int emperor = fd ? atoi(fd) : -1;
+	int emperor = fd ? atoi(fd) : -1, beat = emperor >= 0 && getenv("BENCH_BEAT");
 	sigset_t hup;
 	struct pollfd waits[2];
 
+	if (getenv("BENCH_FAIL"))
+		return 1;
 	if (!path || strlen(path) >= sizeof bench.sun_path)
 		return 2;
 	bench.sun_family = AF_UNIX;
@@ -59,8 +62,11 @@ int main(int argc, char **argv)
 	announce(emperor);
 	report('S');
 	for (;;) {
-		if (poll(waits, 2, -1) < 0)
+		int found = poll(waits, 2, beat ? 1000 : -1);
+		if (found < 0)
 			continue;
+		if (found == 0 && write(emperor, "\x1a", 1) != 1)
+			return 0;
 		if (waits[0].revents) {
 			struct signalfd_siginfo info;
 			if (read(waits[0].fd, &info, sizeof info) == sizeof info)

@@ -112,7 +112,12 @@ class _Reign:
         if complaint:
             journal.line(complaint, level="Warning", reason="StateIgnored")
         self.store = DesiredStore(self.wake, self.note, suspended)
-        settings = HostSettings(instance=instance_of(orders.socket), log_dir=orders.log_dir)
+        settings = HostSettings(
+            instance=instance_of(orders.socket),
+            log_dir=orders.log_dir,
+            notify_dir=f"{orders.socket}.notify",
+            heartbeat=orders.rules.heartbeat,
+        )
         self.host = LocalHost(settings, wake=self.wake, note=self.note, clock=self.clock, zygote=zygote)
         self.controller = Controller(self.store, self.host, self.clock, self.loop, orders.rules)
         self.board = Board(self.render)

@@ -23,7 +23,19 @@ from emperorctl.models.manifest_fields import UNLIMITED, LimitPair, Manifest, Sp
 from emperorctl.models.manifest_problems import problem_at, problem_of
 from emperorctl.models.names import manifest_name
 from emperorctl.models.source import Claim
-from emperorctl.models.vassal import EMPTY, Kind, Launch, Logs, Reload, ReloadMethod, Rlimit, Stop, StopMethod, Vassal
+from emperorctl.models.vassal import (
+    EMPTY,
+    Kind,
+    Launch,
+    Logs,
+    Notify,
+    Reload,
+    ReloadMethod,
+    Rlimit,
+    Stop,
+    StopMethod,
+    Vassal,
+)
 
 __all__ = ["API_VERSIONS", "FORMATS", "KINDS", "Recognised", "read_manifests", "recognise"]
 
@@ -199,6 +211,7 @@ def _launch(spec: Spec) -> Launch:
         nice=spec.nice,
         rlimits=tuple(Rlimit(name, soft, hard) for name, (soft, hard) in spec.rlimits.given()),
         protocol=spec.reload.protocol is not None,
+        notify=Notify.NONE if spec.readiness is None else Notify(spec.readiness.notify.access),
     )
 
 
@@ -227,6 +240,8 @@ def _effective(spec: Spec) -> dict[str, Any]:
         "signal": _signal_name(spec.stop.signal),
         "gracePeriod": format_duration(spec.stop.grace_period),
     }
+    if spec.readiness is not None:
+        out["readiness"] = {"notify": {"access": spec.readiness.notify.access}}
     out["loyalty"] = {"after": format_duration(spec.loyalty.after)}
     out["logs"] = {"maxSize": _size(spec.logs.max_size), "maxFiles": spec.logs.max_files}
     return out

@@ -34,6 +34,7 @@ __all__ = [
     "LimitPair",
     "Manifest",
     "Metadata",
+    "Readiness",
     "Reload",
     "Rlimits",
     "Spec",
@@ -47,6 +48,7 @@ UNLIMITED = "unlimited"
 _ID_MAX = 2**31 - 1
 _LIMIT_MAX = 2**63 - 1
 _RESERVED = ("EMPERORCTL_", "UWSGI_EMPEROR_")
+_NOTIFY_RESERVED = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.@-]{0,254}\$?\Z")
 _SIZE = re.compile(r"([0-9]{1,15})(Ki|Mi|Gi)?\Z")
 _UNITS = {None: 1, "Ki": 1024, "Mi": 1024**2, "Gi": 1024**3}
@@ -307,6 +309,23 @@ class Stop(_Fields):
     )
 
 
+class Notify(_Fields):
+    """systemd's notification protocol, sd_notify(3): the process finds the socket's path in NOTIFY_SOCKET."""
+
+    access: Literal["main", "all"] = Field(
+        "main",
+        description="Who is heard: only the main process, or every process of the vassal's user that has the socket.",
+    )
+
+
+class Readiness(_Fields):
+    """How a vassal says that it is ready. Without it, a vassal that runs is ready."""
+
+    notify: Notify = Field(
+        description="It sends READY=1 over NOTIFY_SOCKET; also RELOADING=1, STOPPING=1, STATUS=… and WATCHDOG=1."
+    )
+
+
 class Loyalty(_Fields):
     """When a vassal counts as loyal."""
 
@@ -374,8 +393,18 @@ class Spec(_Fields):
     rlimits: Rlimits = Field(Rlimits(), description="Resource limits by name, such as nofile.")
     reload: Reload = Field(Reload(restart=Nothing()), description="How it reloads; {restart: {}} if nothing is said.")
     stop: Stop = Field(Stop(), description="How it is stopped.")
+    readiness: Readiness | None = Field(
+        None, description="How it says that it is ready; a change replaces the process."
+    )
     loyalty: Loyalty = Field(Loyalty(), description="When it counts as loyal.")
     logs: Logs = Field(Logs(), description="How its output is kept.")
+
+    @model_validator(mode="after")
+    def _variables_of_the_socket(self) -> Spec:
+        taken = next((name for name in _NOTIFY_RESERVED if name in self.env), None)
+        if taken is not None and self.readiness is not None:
+            raise refused(f"{taken} is set by the Emperor where there is readiness.notify", "remove it", key="env")
+        return self
 
 
 class Metadata(_Fields):

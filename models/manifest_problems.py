@@ -55,6 +55,8 @@ _ELSEWHERE = {
     "terminationgraceperiodseconds": "spec.stop.gracePeriod",
     "timeout": "spec.stop.gracePeriod",
     "timeoutstopsec": "spec.stop.gracePeriod",
+    "notifyaccess": "spec.readiness.notify.access",
+    "readinessprobe": "spec.readiness",
     "startsecs": "spec.loyalty.after",
     "log": "spec.logs",
     "logging": "spec.logs",
@@ -70,7 +72,6 @@ _WORDS = {
     "list_type": "a list",
     "dict_type": "a mapping",
     "model_type": "a mapping",
-    "literal_error": "a known word",
 }
 
 
@@ -130,6 +131,8 @@ def _words(item: dict[str, Any], document: Document) -> tuple[str, str, str]:
             return "InvalidValue", f"expected a string, got {got}", _quoted(value, document.source_of(path))
         case "model_type" if isinstance(value, str) and value in _names(_model_at(path)):
             return "InvalidValue", f"expected a mapping, got {got}", f"write {{{value}: {{}}}}"
+        case "literal_error":
+            return "InvalidValue", f"expected {context['expected'].replace(chr(39), '')}, got {got}", ""
         case kind:
             return "InvalidValue", f"expected {_WORDS.get(kind, item['msg'])}, got {got}", ""
 

@@ -6,10 +6,10 @@ would make a condition new every second: they are in the status instead.
 
 from __future__ import annotations
 
-from emperorctl.models.observed import LaunchState
+from emperorctl.models.observed import LaunchState, Signs
 from emperorctl.models.plan import Look, Memory, State
 from emperorctl.models.status import Condition, ConditionType, Phase, Truth
-from emperorctl.models.vassal import Desired
+from emperorctl.models.vassal import Desired, Notify
 from emperorctl.reconciler.lifecycle import Direction
 
 __all__ = ["RELOAD_REPORT", "judge", "reloading_until"]
@@ -74,17 +74,34 @@ def _running(look: Look, memory: Memory) -> tuple[Condition, str]:
         return _HUNG, phase
     if "Cursed" in memory.reported:
         return _CURSED, phase
+    if vassal is not None and vassal.launch.notify is not Notify.NONE:
+        return _notified(look.observed.signs), phase
     if vassal is None or not vassal.launch.protocol or memory.loyal:
         return _STARTED if look.observed.signs.accepting is None else _ACCEPTING, phase
     return _ACCEPTING if look.observed.signs.accepting is not None else _SILENT, phase
 
 
-def reloading_until(look: Look, memory: Memory) -> float | None:
-    """While a vassal that speaks the protocol has been told to reload and has not reported back: how long it counts.
+def _notified(signs: Signs) -> Condition:
+    """Readiness by the word of the vassal itself."""
+    ready, stopping = signs.ready, signs.stopping
+    if stopping is not None and (ready is None or stopping > ready):
+        return _not_ready("Stopping", "it says that it is stopping")
+    if ready is None:
+        text = "running, but it has not sent READY=1 yet"
+        return _not_ready("NotReady", f"{text}: {signs.status}" if signs.status else text)
+    return Condition(ConditionType.READY, Truth.TRUE, "Notified", signs.status)
 
-    uWSGI reports back by accepting requests again; another program may say that it has spawned.
+
+def reloading_until(look: Look, memory: Memory) -> float | None:
+    """While a vassal that speaks a protocol reloads, and has not reported back: how long it counts.
+
+    uWSGI reports back by accepting requests again; another program may say that it has spawned. Over the notification
+    socket it is RELOADING=1, then READY=1.
     """
     signs, told = look.observed.signs, memory.reloaded_at
+    if signs.reloading is not None and signs.ready is not None and signs.reloading > signs.ready:
+        until = signs.reloading + RELOAD_REPORT
+        return until if look.now < until else None
     if told is None or signs.spawned is None or signs.spawned >= told or signs.spawns > memory.reload_spawns:
         return None
     if signs.accepting is not None and signs.accepting >= told:

@@ -280,7 +280,10 @@ def _with_lane(throttles: Throttles, lane: Throttle, *, retries: bool) -> Thrott
 
 def _adopt_description(draft: Draft) -> None:
     desired, memory = draft.look.desired, draft.memory
-    if desired is not None and desired.vassal is not None and desired.generation != memory.generation:
+    if desired is None or desired.vassal is None:
+        return
+    # A file that went and came back while its process still ran begins with generation 1 again: ask for both.
+    if desired.generation != memory.generation or desired.vassal is not memory.vassal:
         draft.take_over(desired.vassal)
 
 

@@ -32,7 +32,7 @@ def heed(draft: Draft) -> None:
 
 def _garbage(draft: Draft) -> None:
     if draft.look.observed.signs.garbage:
-        text = "it writes what means nothing to its emperor protocol socket (UWSGI_EMPEROR_FD): ignored"
+        text = "it sends what means nothing over UWSGI_EMPEROR_FD or NOTIFY_SOCKET: ignored"
         draft.warn_once("ProtocolGarbage", text)
 
 

@@ -18,7 +18,8 @@ __all__ = ["DEFAULT_PATH", "Environments"]
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _VASSAL_PREFIX = "UWSGI_VASSAL_"
-_NOT_INHERITED = {"NOTIFY_SOCKET", "UWSGI_RELOADS", "UWSGI_EMPEROR_FD", "UWSGI_EMPEROR_FD_CONFIG"}
+_NOTIFY = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+_NOT_INHERITED = {*_NOTIFY, "UWSGI_RELOADS", "UWSGI_EMPEROR_FD", "UWSGI_EMPEROR_FD_CONFIG"}
 _OURS = "EMPERORCTL_"
 
 
@@ -29,13 +30,17 @@ class _Bases:
 
 
 class Environments:
-    """What all vassals of one Emperor share of its environment, worked out once."""
+    """What all vassals of one Emperor share of its environment, worked out once.
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    `heartbeat`: seconds within which a vassal with a notification socket has to speak, 0 for no such duty.
+    """
+
+    def __init__(self, environ: Mapping[str, str], heartbeat: float = 0.0) -> None:
         self._bases = _Bases(_inherited(environ), _fresh(environ))
+        self._heartbeat = heartbeat
 
-    def of(self, vassal: Vassal, generation: int, identity: Identity, cookie: str) -> dict[str, str]:
-        """The complete environment of one launch."""
+    def of(self, vassal: Vassal, generation: int, identity: Identity, cookie: str, notify: str = "") -> dict[str, str]:
+        """The complete environment of one launch. `notify` is the path of its notification socket, if it has one."""
         launch = vassal.launch
         if launch.inherit_env:
             env = dict(self._bases.inherited)
@@ -53,6 +58,13 @@ class Environments:
         # After what the file declares: these are how the process is reached and found again.
         if launch.protocol:
             env["UWSGI_EMPEROR_FD"] = str(PROTOCOL_FD)
+        if notify:
+            for name in _NOTIFY:
+                env.pop(name, None)
+            env["NOTIFY_SOCKET"] = notify
+            # No WATCHDOG_PID: the pid is not known before there is one, and sd_watchdog_enabled(3) does without.
+            if self._heartbeat > 0:
+                env["WATCHDOG_USEC"] = str(round(self._heartbeat * 1e6))
         env[COOKIE.decode()] = cookie
         return env
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import resource
 import secrets
@@ -21,7 +20,7 @@ from typing import Any
 
 from emperorctl.models.observed import NEVER_LAUNCHED, LaunchFailure, LaunchState, Observed, Process
 from emperorctl.models.status import Note, NoteType
-from emperorctl.models.vassal import Vassal
+from emperorctl.models.vassal import Notify, Vassal
 from emperorctl.reconciler.clock import Clock
 from emperorctl.reconciler.runtime import cgroups, failures, leftovers, logfiles, reaper
 from emperorctl.reconciler.runtime.containment import Contained, Containment
@@ -30,6 +29,7 @@ from emperorctl.reconciler.runtime.environment import Environments
 from emperorctl.reconciler.runtime.identity import Identities, Identity, IdentityError
 from emperorctl.reconciler.runtime.launcher import Fate, Launcher, Outcome, Prepared, Survivor
 from emperorctl.reconciler.runtime.logs import LogStore
+from emperorctl.reconciler.runtime.notify import NotifyDirectory
 from emperorctl.reconciler.runtime.ordering import Unusable, Where, write_order
 from emperorctl.reconciler.runtime.protocol import Channel
 from emperorctl.reconciler.runtime.runs import Order, Run
@@ -43,7 +43,6 @@ _RETRIES = (0.005, 0.02, 0.1, 0.5, 2.0)
 """Seconds between looks at what has been killed but is not gone yet."""
 
 _ENDS = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGABRT}
-_DRAIN_PATIENCE = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +51,8 @@ class HostSettings:
 
     `environ` is what uWSGI vassals inherit. `containment` is `auto`, `cgroup` or `tree`; the last two are for tests
     and for hosts where the automatic choice is not wanted. `end_patience`: seconds that `close` waits for processes.
+    `notify_dir` is where notification sockets are made ("": below `log_dir`), `heartbeat` how often, in seconds, a
+    vassal that has one is told to speak (0: not told).
     """
 
     instance: str
@@ -59,6 +60,8 @@ class HostSettings:
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     containment: str = "auto"
     end_patience: float = 5.0
+    notify_dir: str = ""
+    heartbeat: float = 30.0
 
 
 class LocalHost:
@@ -84,7 +87,7 @@ class LocalHost:
         self._mains: dict[int, Run] = {}
         self._next_order = 1
         self._run_id = f"{settings.instance}.{secrets.token_hex(4)}."
-        self._environments = Environments(settings.environ)
+        self._environments = Environments(settings.environ, settings.heartbeat)
         self._living = 0
         self._retired: list[Order] = []
         self._uncleared: set[Order] = set()
@@ -94,6 +97,7 @@ class LocalHost:
         self._all_gone: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop
         self._launcher: Launcher
+        self._notify: NotifyDirectory
         self._containment: Containment
         self._identities: Identities
         self.logs: LogStore
@@ -123,7 +127,11 @@ class LocalHost:
         )
         for one in self.leftovers:
             self._note("", one.note())
-        await self._earlier_drained()
+        await leftovers.earlier_drained(self._drain_lock)
+        self._notify = NotifyDirectory(
+            self._loop, self._settings.notify_dir or f"{self._settings.log_dir}/.notify", self._note
+        )
+        self._notify.clear()
         self._containment = self._contain(place)
         self._launcher = Launcher(self._loop, self._zygote, self)
         self._launcher.open()
@@ -146,6 +154,7 @@ class LocalHost:
             self._orphans.close()
         self.logs.close()
         await self._launcher.close()
+        self._notify.clear()
         self._containment.close()
 
     def _contain(self, place: cgroups.Place | None) -> Containment:
@@ -157,21 +166,6 @@ class LocalHost:
             raise OSError("no writable cgroup v2")
         return Trees(self._is_known)
 
-    async def _earlier_drained(self) -> None:
-        """Wait (bounded) until no earlier zygote of this instance writes to the log files any more."""
-        deadline = self._loop.time() + _DRAIN_PATIENCE
-        with contextlib.suppress(OSError):
-            fd = os.open(self._drain_lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            try:
-                while self._loop.time() < deadline:
-                    try:
-                        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                        return
-                    except BlockingIOError:
-                        await asyncio.sleep(0.01)
-            finally:
-                os.close(fd)
-
     @property
     def _drain_lock(self) -> str:
         return f"{self._settings.log_dir}/.{self._settings.instance}.lock"
@@ -182,10 +176,10 @@ class LocalHost:
         """The latest launch of `name`; `NEVER_LAUNCHED` where there was none."""
         seen = self._observed.get(name, NEVER_LAUNCHED)
         if seen.state is LaunchState.ALIVE:
-            channel = self._runs[name].channel
-            if channel is not None and channel.signs is not seen.signs:
+            signs = self._runs[name].signs
+            if signs is not seen.signs:
                 # Heard since, but nothing that was worth waking anybody: a heartbeat, say.
-                seen = self._observed[name] = replace(seen, signs=channel.signs)
+                seen = self._observed[name] = replace(seen, signs=signs)
         return seen
 
     def launch(self, vassal: Vassal, number: int, generation: int, *, urgent: bool = False) -> None:
@@ -248,6 +242,7 @@ class LocalHost:
     def _prepare(self, run: Run) -> Prepared | None:
         """Its turn has come (again, where a zygote was lost before it started anything): write the order."""
         self._retire(run)
+        run.signs = NEVER_LAUNCHED.signs
         if run.condemned:
             self._failed(run, failures.cancelled(self._clock.monotonic()))
             return None
@@ -272,12 +267,16 @@ class LocalHost:
                 roles += ["out", "err"]
             if launch.protocol:
                 ours, theirs = socket.socketpair()
-                run.channel = Channel(self._loop, ours, lambda: self._heard(run))
+                run.channel = Channel(self._loop, ours, run, lambda: self._heard(run))
                 fd = theirs.detach()
                 close.append(fd)
                 give.append(fd)
                 roles.append("protocol")
-            env = self._environments.of(run.vassal, run.generation, run.identity, self._cookie(order_id))
+            address = ""
+            if launch.notify is not Notify.NONE:
+                run.notify = self._notify.open(run, order_id, run.identity.uid, lambda: self._heard(run))
+                address = run.notify.path
+            env = self._environments.of(run.vassal, run.generation, run.identity, self._cookie(order_id), address)
             log = self.logs.path(run.name) if order.log is not None else None
             where = Where(order_id, tuple(roles), self._containment.place(order_id), log)
             data = write_order(run.vassal, env, run.identity, where)
@@ -304,14 +303,15 @@ class LocalHost:
             assert run.order is not None
             run.order.pid, run.order.pidfd = run.pid, run.pidfd
             self._loop.add_reader(run.pidfd, self._exited, run)
+            if run.notify is not None and run.identity is not None:
+                run.notify.listen(run.pid, run.identity.uid, run.vassal.launch.notify)
         if outcome.failure is not None:
             self._failed(run, failures.explain(run.vassal, outcome.failure, now))
         elif outcome.pid:
             entry = procfs.stat(outcome.pid)
             assert run.identity is not None
             process = Process(outcome.pid, entry.start if entry else 0, run.identity.uid, run.identity.gid, now)
-            signs = run.channel.signs if run.channel is not None else NEVER_LAUNCHED.signs
-            self._record(run, Observed(run.number, LaunchState.ALIVE, process, signs=signs))
+            self._record(run, Observed(run.number, LaunchState.ALIVE, process, signs=run.signs))
             if run.condemned:
                 self._end_run(run)
         if self._sweep_wanted:
@@ -330,22 +330,16 @@ class LocalHost:
         os.close(run.pidfd)
         run.pidfd = -1
         del self._mains[run.pid]
-        signs = None
-        if run.channel is not None:
-            # Its last words may still lie in the socket, and belong to how it ended.
-            run.channel.close()
-            signs = run.channel.signs
+        # First, for its last words may still lie in a socket, and belong to how it ended.
         self._retire(run)
         before = self._observed.get(run.name)
         if before is not None and before.number == run.number and before.state is LaunchState.ALIVE:
-            self._record(run, replace(before, state=LaunchState.EXITED, exit=exit_, signs=signs or before.signs))
+            self._record(run, replace(before, state=LaunchState.EXITED, exit=exit_, signs=run.signs))
 
     def _heard(self, run: Run) -> None:
         before = self._observed.get(run.name)
-        if run.channel is None or before is None or before.number != run.number:
-            return
-        if before.state is LaunchState.ALIVE:
-            self._record(run, replace(before, signs=run.channel.signs))
+        if before is not None and before.number == run.number and before.state is LaunchState.ALIVE:
+            self._record(run, replace(before, signs=run.signs))
 
     def _record(self, run: Run, observed: Observed) -> None:
         if self._runs.get(run.name) is run:
@@ -359,6 +353,9 @@ class LocalHost:
         if run.channel is not None:
             run.channel.close()
             run.channel = None
+        if run.notify is not None:
+            run.notify.close()
+            run.notify = None
         order, run.order = run.order, None
         if order is not None:
             order.retired = True

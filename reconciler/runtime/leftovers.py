@@ -6,6 +6,9 @@ with its zygote leaves anything. Known by its cgroups, and by the cookie in its 
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import fcntl
 import os
 import time
 from dataclasses import dataclass
@@ -15,9 +18,10 @@ from emperorctl.models.status import Note, NoteType
 from emperorctl.reconciler.runtime import cgroups
 from emperorctl.reconciler.runtime.zygote import procfs
 
-__all__ = ["Leftover", "end_leftovers"]
+__all__ = ["Leftover", "earlier_drained", "end_leftovers"]
 
 _PAUSE = 0.005
+_DRAIN_PAUSE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,23 @@ def end_leftovers(
             time.sleep(_PAUSE)
     still = {(entry.pid, entry.start) for entry in alive}
     return [Leftover(pid, name, (pid, start) not in still) for (pid, start), name in sorted(found.items())]
+
+
+async def earlier_drained(lock: str, patience: float = 2.0) -> None:
+    """Wait (at most `patience` seconds) until no earlier zygote of this instance writes to the log files any more."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + patience
+    with contextlib.suppress(OSError):
+        fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            while loop.time() < deadline:
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    return
+                except BlockingIOError:
+                    await asyncio.sleep(_DRAIN_PAUSE)
+        finally:
+            os.close(fd)
 
 
 def _find(roots: list[str], mark: bytes, spared: set[int]) -> list[procfs.Stat]:

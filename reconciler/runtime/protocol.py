@@ -11,16 +11,24 @@ import asyncio
 import socket
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Protocol
 
 from emperorctl.models.observed import Signs
 from emperorctl.models.protocol import FromVassal, ToVassal
 
-__all__ = ["Channel", "heard"]
+__all__ = ["Channel", "Speaker", "heard"]
 
 _READ_MAX = 4096
 _BURST_MAX = 64 * 1024
 _BURST_SECONDS = 0.1
 _KNOWN = bytes(FromVassal)
+
+
+class Speaker(Protocol):
+    """One launch, and all that it has said so far: whatever listens to it adds to the same signs."""
+
+    name: str
+    signs: Signs
 
 
 def heard(signs: Signs, data: bytes, now: float, told: float = 0.0) -> tuple[Signs, bool]:
@@ -59,11 +67,13 @@ def heard(signs: Signs, data: bytes, now: float, told: float = 0.0) -> tuple[Sig
 class Channel:
     """The Emperor's end for one launch. `changed` is called when a fact changed its meaning."""
 
-    __slots__ = ("_burst", "_burst_since", "_changed", "_loop", "_paused", "_sock", "_told", "signs")
+    __slots__ = ("_burst", "_burst_since", "_changed", "_loop", "_paused", "_sock", "_speaker", "_told")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, changed: Callable[[], None]) -> None:
-        self.signs = Signs()
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, speaker: Speaker, changed: Callable[[], None]
+    ) -> None:
         self._loop = loop
+        self._speaker = speaker
         self._sock: socket.socket | None = sock
         self._changed = changed
         self._burst = 0
@@ -118,11 +128,11 @@ class Channel:
         except OSError:
             data = b""
         if not data:
-            self.signs = replace(self.signs, closed=now)
+            self._speaker.signs = replace(self._speaker.signs, closed=now)
             self._shut()
             return True
         self._burst += len(data)
-        self.signs, matters = heard(self.signs, data, now, self._told)
+        self._speaker.signs, matters = heard(self._speaker.signs, data, now, self._told)
         return matters
 
     def _shut(self) -> None:

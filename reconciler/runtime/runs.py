@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from emperorctl.models.observed import NEVER_LAUNCHED, Signs
 from emperorctl.models.vassal import Vassal
 from emperorctl.reconciler.runtime.identity import Identity
 from emperorctl.reconciler.runtime.logs import LogPipe
+from emperorctl.reconciler.runtime.notify import NotifySocket
 from emperorctl.reconciler.runtime.protocol import Channel
 
 __all__ = ["Order", "Run"]
@@ -34,7 +36,10 @@ class Order:
 
 @dataclass(slots=True, eq=False)
 class Run:
-    """One launch of a vassal. It has an order once its turn has come, and another if a zygote lost the first."""
+    """One launch of a vassal. It has an order once its turn has come, and another if a zygote lost the first.
+
+    `signs` is what its process has said, over the channel and the notification socket alike.
+    """
 
     name: str
     number: int
@@ -45,5 +50,7 @@ class Run:
     order: Order | None = None
     pid: int = 0
     pidfd: int = -1
+    signs: Signs = NEVER_LAUNCHED.signs
     channel: Channel | None = None
+    notify: NotifySocket | None = None
     condemned: bool = False

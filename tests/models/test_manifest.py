@@ -13,7 +13,7 @@ from emperorctl.models.errors import ConfigError, Problem
 from emperorctl.models.magic import Place
 from emperorctl.models.manifest import read_manifests, recognise
 from emperorctl.models.source import Claim
-from emperorctl.models.vassal import Kind, Launch, Logs, Reload, ReloadMethod, Rlimit, Stop, Vassal
+from emperorctl.models.vassal import Kind, Launch, Logs, Notify, Reload, ReloadMethod, Rlimit, Stop, Vassal
 
 PLACE = Place("shop.yaml", "/etc/vassals/shop.yaml", "/etc/vassals", hostname="host")
 HEAD = "apiVersion: emperor/v1\nkind: Vassal\n"
@@ -140,6 +140,27 @@ def test_protocol_reload_gets_the_socket() -> None:
 
 
 @pytest.mark.parametrize(
+    ("lines", "notify", "shown"),
+    [
+        ("", Notify.NONE, None),
+        ("  readiness: {notify: {}}\n", Notify.MAIN, "main"),
+        ("  readiness: {notify: {access: main}}\n", Notify.MAIN, "main"),
+        ("  readiness: {notify: {access: all}}\n", Notify.ALL, "all"),
+    ],
+)
+def test_readiness_gets_a_notification_socket(lines: str, notify: Notify, shown: str | None) -> None:
+    found = vassal(SPEC + lines)
+    assert found.launch.notify is notify
+    assert found.spec.get("readiness") == (None if shown is None else {"notify": {"access": shown}})
+    again = vassal(json.dumps({"apiVersion": "emperor/v1", "kind": "Vassal", "spec": found.spec}), "json")
+    assert again.launch == found.launch
+
+
+def test_the_variables_of_the_notification_socket_are_free_without_one() -> None:
+    assert vassal(SPEC + "  env: {NOTIFY_SOCKET: /run/x}\n").launch.env == (("NOTIFY_SOCKET", "/run/x"),)
+
+
+@pytest.mark.parametrize(
     ("lines", "field", "says"),
     [
         ("  env: {PORT: 8000}", "spec.env.PORT", 'expected a string, got the integer 8000 (write "8000" in quotes)'),
@@ -156,6 +177,19 @@ def test_protocol_reload_gets_the_socket() -> None:
         ("  env: {EMPERORCTL_X: x}", "spec.env.EMPERORCTL_X", "reserved"),
         ("  env: {UWSGI_EMPEROR_FD: x}", "spec.env.UWSGI_EMPEROR_FD", "reserved"),
         (f"  env: {{A: {'x' * 131070}}}", "spec.env.A", "longer than 131071 bytes"),
+        ("  readiness: {}", "spec.readiness.notify", "is missing (add spec.readiness.notify)"),
+        ("  readiness: notify", "spec.readiness", 'expected a mapping, got "notify" (write {notify: {}})'),
+        ("  readiness: {notify: main}", "spec.readiness.notify", 'expected a mapping, got "main"'),
+        (
+            "  readiness: {notify: {access: exec}}",
+            "spec.readiness.notify.access",
+            'expected main or all, got "exec"',
+        ),
+        (
+            "  env: {WATCHDOG_PID: x}\n  readiness: {notify: {}}",
+            "spec.env",
+            "WATCHDOG_PID is set by the Emperor where there is readiness.notify (remove it)",
+        ),
         ("  user:", "spec.user", "expected a value, got nothing"),
         ("  user: null", "spec.user", "expected a value, got nothing"),
         *(

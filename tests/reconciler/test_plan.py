@@ -118,6 +118,12 @@ def test_an_edit_that_changes_nothing_of_the_process_touches_nothing() -> None:
     assert outcome.memory.generation == 2
 
 
+def test_a_file_that_came_back_with_another_reload_method_is_believed() -> None:
+    vassal = native(reload=Reload(ReloadMethod.SIGNAL, 1))
+    outcome = planned(desired(vassal), ALIVE, running(native()))
+    assert outcome.actions == () and outcome.memory.vassal == vassal
+
+
 @pytest.mark.parametrize("changes", [{"orders": 1}, {"orders": 7}])
 def test_a_touch_reloads_by_restart_unless_said_otherwise(changes: dict[str, Any]) -> None:
     outcome = planned(desired(**changes), ALIVE, running(native()))
@@ -340,3 +346,51 @@ def test_at_the_end_everything_stops_and_mercy_bounds_the_grace() -> None:
 def test_a_process_that_nobody_ordered_is_killed() -> None:
     outcome = planned(desired(), ALIVE, Memory())
     assert kinds(outcome) == [Kill] and outcome.memory.state is State.KILLING
+
+
+NOTIFIES = native(notify=Notify.MAIN)
+NOT_YET = "running, but it has not sent READY=1 yet"
+
+
+@pytest.mark.parametrize(
+    ("signs", "truth", "reason", "message"),
+    [
+        (Signs(), Truth.FALSE, "NotReady", NOT_YET),
+        (Signs(status="30 %"), Truth.FALSE, "NotReady", f"{NOT_YET}: 30 %"),
+        (Signs(reloading=60.0), Truth.FALSE, "NotReady", NOT_YET),
+        (Signs(ready=60.0), Truth.TRUE, "Notified", ""),
+        (Signs(ready=60.0, status="serving"), Truth.TRUE, "Notified", "serving"),
+        (Signs(ready=60.0, reloading=NOW - 1.0), Truth.TRUE, "Notified", ""),
+        (Signs(ready=60.0, stopping=70.0), Truth.FALSE, "Stopping", "it says that it is stopping"),
+        (Signs(stopping=70.0), Truth.FALSE, "Stopping", "it says that it is stopping"),
+        (Signs(ready=80.0, stopping=70.0), Truth.TRUE, "Notified", ""),
+    ],
+)
+def test_a_vassal_that_notifies_is_ready_by_its_own_word(signs: Signs, truth: Truth, reason: str, message: str) -> None:
+    outcome = planned(desired(NOTIFIES), replace(ALIVE, signs=signs), running(NOTIFIES))
+    assert outcome.actions == ()
+    (ready,) = (item for item in outcome.conditions if item.type is ConditionType.READY)
+    assert (ready.status, ready.reason, ready.message) == (truth, reason, message)
+
+
+@pytest.mark.parametrize(
+    ("signs", "reloading"),
+    [
+        (Signs(ready=50.0, reloading=NOW - 1.0), True),
+        (Signs(ready=NOW - 2.0, reloading=NOW - 1.0), True),
+        (Signs(ready=NOW, reloading=NOW - 1.0), False),
+        (Signs(ready=30.0, reloading=NOW - 60.0), False),
+        (Signs(reloading=NOW - 1.0), False),
+    ],
+)
+def test_a_vassal_reloads_until_it_says_ready_again(signs: Signs, reloading: bool) -> None:
+    outcome = planned(desired(NOTIFIES), replace(ALIVE, signs=signs), running(NOTIFIES))
+    assert outcome.phase == ("Reloading" if reloading else "Running")
+    expected = (Truth.TRUE, "Reloading") if reloading else (Truth.FALSE, "Settled")
+    assert condition(outcome, ConditionType.PROGRESSING) == expected
+    assert outcome.requeue_after == (59.0 if reloading else None)
+
+
+def test_another_readiness_replaces_the_process() -> None:
+    outcome = planned(desired(NOTIFIES, generation=2), ALIVE, running(native()))
+    assert kinds(outcome) == [TellStop] and outcome.actions[0].reason == "LaunchChanged"

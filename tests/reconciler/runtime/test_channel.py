@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from dataclasses import dataclass
 
 from emperorctl.models.observed import Signs
 from emperorctl.reconciler.runtime.protocol import Channel
+
+
+@dataclass
+class Speaker:
+    """A launch, as far as the channel knows it."""
+
+    name: str = "shop"
+    signs: Signs = Signs()
 
 
 def test_hundreds_of_thousands_of_bytes_wake_once() -> None:
@@ -15,11 +24,12 @@ def test_hundreds_of_thousands_of_bytes_wake_once() -> None:
         ours, theirs = socket.socketpair()
         theirs.setblocking(False)
         wakes: list[Signs] = []
-        channel = Channel(loop, ours, lambda: wakes.append(channel.signs))
+        speaker = Speaker()
+        channel = Channel(loop, ours, speaker, lambda: wakes.append(speaker.signs))
         async with asyncio.timeout(20):
             await loop.sock_sendall(theirs, b"\x11" * 300_000)
             theirs.close()
-            while channel.signs.closed is None:  # noqa: ASYNC110
+            while speaker.signs.closed is None:  # noqa: ASYNC110
                 await asyncio.sleep(0)
         assert len(wakes) == 2
         assert wakes[0].loyal is not None
@@ -31,12 +41,13 @@ def test_hundreds_of_thousands_of_bytes_wake_once() -> None:
 def test_last_words_are_heard_at_the_close() -> None:
     async def scene() -> None:
         ours, theirs = socket.socketpair()
-        channel = Channel(asyncio.get_running_loop(), ours, lambda: None)
+        speaker = Speaker()
+        channel = Channel(asyncio.get_running_loop(), ours, speaker, lambda: None)
         with theirs:
             theirs.send(b"\x16")
             channel.close()
-        assert channel.signs.will is not None
-        assert channel.signs.closed is None
+        assert speaker.signs.will is not None
+        assert speaker.signs.closed is None
 
     asyncio.run(scene())
 
@@ -44,7 +55,7 @@ def test_last_words_are_heard_at_the_close() -> None:
 def test_a_vassal_that_reads_nothing_does_not_block() -> None:
     async def scene() -> None:
         ours, theirs = socket.socketpair()
-        channel = Channel(asyncio.get_running_loop(), ours, lambda: None)
+        channel = Channel(asyncio.get_running_loop(), ours, Speaker(), lambda: None)
         with theirs:
             assert channel.send(1)
             assert theirs.recv(10) == b"\x01"

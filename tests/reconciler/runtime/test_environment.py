@@ -35,13 +35,15 @@ def test_native_is_built_from_nothing() -> None:
     }
 
 
-def test_uwsgi_inherits_with_three_exceptions() -> None:
+def test_uwsgi_inherits_with_few_exceptions() -> None:
     found = env(
         Launch(("uwsgi",), inherit_env=True, protocol=True),
         {
             "A": "b",
             "HOME": "/root",
             "NOTIFY_SOCKET": "/run/n",
+            "WATCHDOG_USEC": "30000000",
+            "WATCHDOG_PID": "1",
             "UWSGI_RELOADS": "3",
             "UWSGI_EMPEROR_FD": "9",
             "UWSGI_VASSAL_WORKERS": "4",
@@ -68,3 +70,16 @@ def test_what_the_file_declares_wins_but_not_over_what_finds_the_process_again()
 
 def test_a_path_is_always_there() -> None:
     assert env(Launch(("a",)), {})["PATH"] == DEFAULT_PATH
+
+
+def test_a_notification_socket_and_the_heartbeat_that_is_due_over_it() -> None:
+    declared = (("NOTIFY_SOCKET", "/mine"), ("WATCHDOG_PID", "1"), ("WATCHDOG_USEC", "1"))
+    outer = {"NOTIFY_SOCKET": "/outer", "WATCHDOG_USEC": "2"}
+    asks = Vassal("a", Kind.NATIVE, "s", "f", Launch(("a",), env=declared))
+    found = Environments(outer, 0.5).of(asks, 3, SHOP, COOKIE, "/run/e.notify/7")
+    assert (found["NOTIFY_SOCKET"], found["WATCHDOG_USEC"]) == ("/run/e.notify/7", "500000")
+    assert "WATCHDOG_PID" not in found
+    found = Environments(outer, 0.0).of(asks, 3, SHOP, COOKIE, "/run/e.notify/7")
+    assert "WATCHDOG_USEC" not in found
+    found = Environments(outer, 30.0).of(Vassal("a", Kind.NATIVE, "s", "f", Launch(("a",))), 3, SHOP, COOKIE)
+    assert not {"NOTIFY_SOCKET", "WATCHDOG_USEC"} & set(found)
