@@ -30,6 +30,7 @@ _COMMANDS = {
     "logs": "emperorctl.cli.logs:logs",
     "events": "emperorctl.cli.events:events",
     "blacklist": "emperorctl.cli.blacklist:app",
+    "stats": "emperorctl.cli.stats:stats",
     "validate": "emperorctl.cli.validate:validate",
     "schema": "emperorctl.cli.about:schema",
     "version": "emperorctl.cli.about:version",

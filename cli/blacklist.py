@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import sys
-import time
 from typing import Annotated
 
 import typer
 
 from emperorctl.cli.client import BLACKLIST
-from emperorctl.cli.formats import one_or_list, resource_name, write_json, write_yaml
-from emperorctl.cli.options import SETTINGS, Names, NoHeaders, SimpleOutput, Socket, bare_name, connect
-from emperorctl.cli.rows import age, until
-from emperorctl.cli.table import Table
-from emperorctl.models.durations import format_duration
+from emperorctl.cli.formats import resource_name
+from emperorctl.cli.kinds import BLACKLIST_ENTRY
+from emperorctl.cli.options import SETTINGS, Names, NoHeaders, Output, Socket, bare_name, connect
+from emperorctl.cli.printing import Form, Printer
 
 __all__ = ["app"]
 
@@ -35,32 +33,15 @@ def _top(ctx: typer.Context) -> None:
 @app.command("list")
 def list_entries(
     ctx: typer.Context,
-    output: Annotated[SimpleOutput | None, typer.Option("--output", "-o", show_default=False)] = None,
+    output: Annotated[Output | None, typer.Option("--output", "-o", show_default=False)] = None,
     no_headers: NoHeaders = False,
     socket: Socket = None,
 ) -> None:
-    """Show who is on it, and when the next try is due."""
+    """Show who is on it, and when the next try is due. The same as: emperorctl get blacklist."""
     items = connect(ctx, socket).get(BLACKLIST)["items"]
-    if output is SimpleOutput.JSON:
-        write_json(one_or_list(items, single=False))
-    elif output is SimpleOutput.YAML:
-        write_yaml(one_or_list(items, single=False))
-    elif not items:
+    Printer(Form(output, not no_headers)).all([(BLACKLIST_ENTRY, items)], single=False)
+    if not items and output not in {Output.JSON, Output.YAML}:
         sys.stderr.write("No resources found\n")
-    else:
-        now = time.time()
-        table = Table(("NAME", "ATTEMPTS", "THROTTLE", "FIRST", "LAST", "NEXT TRY"), header=not no_headers)
-        table.write(
-            [
-                item["metadata"]["name"],
-                str(item["attempts"]),
-                format_duration(item["throttle"]),
-                f"{age(item['firstAttempt'], now)} ago",
-                f"{age(item['lastAttempt'], now)} ago",
-                until(item["nextTry"], now),
-            ]
-            for item in items
-        )
 
 
 @app.command("clear")

@@ -17,12 +17,13 @@ from urllib.parse import quote, urlencode
 
 from emperorctl.models.errors import EmperorUnreachable, UserError
 
-__all__ = ["BLACKLIST", "EVENTS", "VASSALS", "Client", "Refusal", "one_vassal"]
+__all__ = ["BLACKLIST", "EVENTS", "STATS", "VASSALS", "Client", "Refusal", "one_object", "one_vassal"]
 
 _API = "/apis/emperor/v1"
 VASSALS = f"{_API}/vassals"
 EVENTS = f"{_API}/events"
 BLACKLIST = f"{_API}/blacklist"
+STATS = f"{_API}/stats"
 _PATIENCE = 10.0
 _UCRED = struct.Struct("iII")
 
@@ -35,9 +36,14 @@ class Refusal(UserError):
         self.reason = reason
 
 
+def one_object(path: str, name: str, *more: str) -> str:
+    """The path of one object in the list at `path`, or of something about it."""
+    return "/".join((path, quote(name, safe="", errors="surrogateescape"), *more))
+
+
 def one_vassal(name: str, *more: str) -> str:
     """The path of one vassal, or of something about it."""
-    return "/".join((VASSALS, quote(name, safe="", errors="surrogateescape"), *more))
+    return one_object(VASSALS, name, *more)
 
 
 class _Connection(HTTPConnection):

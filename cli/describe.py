@@ -10,10 +10,12 @@ from typing import Any
 import typer
 
 from emperorctl.cli.client import EVENTS, VASSALS, Client, Refusal, one_vassal
-from emperorctl.cli.options import Selector, Socket, Targets, connect, target_names
+from emperorctl.cli.kinds import vassal_names
+from emperorctl.cli.options import Selector, Socket, Targets, connect
 from emperorctl.cli.rows import age, seen, until
 from emperorctl.cli.table import aligned
 from emperorctl.cli.term import cell, colour_wanted, complain, style_of
+from emperorctl.cli.why import why
 from emperorctl.models.durations import format_duration
 from emperorctl.models.errors import UserError
 
@@ -34,13 +36,13 @@ def describe(
     That is spec, processes, conditions, last exit and recent events, and why it is not running.
     For example: emperorctl describe vassal shop.
     """
-    names = target_names(targets)
+    names = vassal_names(targets)
     if names and selector:
         raise UserError("name cannot be provided when a selector is specified")
     client = connect(ctx, socket)
     found, refusals = _found(client, names, selector)
     for number, vassal in enumerate(found):
-        events = client.get(EVENTS, involvedObject=vassal["metadata"]["name"])["items"]
+        events = client.get(EVENTS, involvedKind="Vassal", involvedObject=vassal["metadata"]["name"])["items"]
         if number:
             sys.stdout.write("\n\n")
         _show(lines_of(vassal, events, time.time()))
@@ -68,12 +70,23 @@ def lines_of(vassal: Mapping[str, Any], events: Sequence[Mapping[str, Any]], now
         ("Status", status["phase"]),
         ("Ready", f"{status['ready']}/{status['wanted']}"),
         ("Restarts", str(status["respawns"]) + _ago(", the last", status.get("lastRespawn"), now)),
+        ("First Run", _moment(status.get("firstRun"), now)),
+        ("Last Run", _moment(status.get("lastRun"), now)),
+        ("Reloads", str(status.get("reloads", 0))),
         ("Last Reload", _moment(status.get("lastReload"), now)),
         ("Last Exit", _last_exit(status.get("lastExit"), now)),
         ("Blacklist", _blacklist(status.get("blacklist"), now)),
         ("Log", status.get("log") or _NONE),
     ]
-    if reason := _why(status, now):
+    if until_then := status.get("throttledUntil"):
+        fields.append(("Throttled", f"next try {until(until_then, now)}"))
+    if beat := status.get("lastHeartbeat"):
+        fields.append(("Last Heartbeat", _moment(beat, now)))
+    if message := status.get("message"):
+        fields.append(("Message", _line(message)))
+    if leader := status.get("zergOf"):
+        fields.append(("Zerg Of", leader))
+    if reason := why(vassal, now):
         fields.append(("Why", reason))
     return [
         *_fields(fields),
@@ -151,19 +164,6 @@ def _blacklist(entry: Mapping[str, Any] | None, now: float) -> str:
     throttle = format_duration(entry["throttle"])
     due = f"next try {until(entry['nextTry'], now)}"
     return f"{attempts} since {age(entry['firstAttempt'], now)}, {due} (waits {throttle})"
-
-
-def _why(status: Mapping[str, Any], now: float) -> str:
-    """One sentence on why it is not running as it should and what to do; empty where all is well."""
-    conditions = {condition["type"]: condition for condition in status["conditions"]}
-    sentences = []
-    for kind, good in (("Ready", "True"), ("Accepted", "True"), ("Conflict", "False")):
-        condition = conditions.get(kind)
-        if condition is not None and condition["status"] != good and condition["message"] not in sentences:
-            sentences.append(condition["message"])
-    if (entry := status.get("blacklist")) and sentences:
-        sentences[0] += f" (the next try is due {until(entry['nextTry'], now)})"
-    return ". ".join(sentence for sentence in sentences if sentence)
 
 
 def _tree(value: Mapping[str, Any], indent: str) -> Iterable[str]:

@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from emperorctl.cli.client import EVENTS
-from emperorctl.cli.formats import write_json, write_yaml
-from emperorctl.cli.options import Follow, NoHeaders, SimpleOutput, Socket, connect, target_names
+from emperorctl.cli.formats import one_or_list, write_json, write_yaml
+from emperorctl.cli.kinds import VASSAL
+from emperorctl.cli.options import Follow, NoHeaders, SimpleOutput, Socket, connect
 from emperorctl.cli.rows import EVENT_COLUMNS, event_row
 from emperorctl.cli.table import Table
 from emperorctl.models.errors import UserError
@@ -22,7 +23,13 @@ def events(
     ctx: typer.Context,
     *,
     involved: Annotated[
-        str, typer.Option("--for", metavar="TYPE/NAME", help="Only of this vassal: vassal/NAME.", show_default=False)
+        str,
+        typer.Option(
+            "--for",
+            metavar="TYPE/NAME",
+            help="Only about this: vassal/NAME, monitor/ADDRESS or emperor.",
+            show_default=False,
+        ),
     ] = "",
     types: Annotated[
         str, typer.Option("--types", metavar="TYPES", help="Only these: Normal, Warning.", show_default=False)
@@ -33,17 +40,14 @@ def events(
     socket: Socket = None,
 ) -> None:
     """Show recent events, the latest last. Repeats are counted, not repeated."""
-    query = {"involvedObject": _involved(involved), "types": _types(types)}
+    if watch and output is not None:
+        raise UserError("--watch prints a table only")
+    query = {**_involved(involved), "types": _types(types)}
     client = connect(ctx, socket)
     listing = client.get(EVENTS, **query)
     items = listing["items"]
-    if output is SimpleOutput.JSON:
-        write_json({"apiVersion": "v1", "items": items, "kind": "List", "metadata": {"resourceVersion": ""}})
-    elif output is SimpleOutput.YAML:
-        write_yaml({"apiVersion": "v1", "items": items, "kind": "List", "metadata": {"resourceVersion": ""}})
     if output is not None:
-        if watch:
-            raise UserError("--watch prints a table only")
+        (write_json if output is SimpleOutput.JSON else write_yaml)(one_or_list(items, single=False))
         return
     table = Table(EVENT_COLUMNS, header=not no_headers, coloured=("TYPE",))
     now = time.time()
@@ -58,12 +62,19 @@ def events(
         table.write([event_row(event, time.time())])
 
 
-def _involved(text: str) -> str:
+def _involved(text: str) -> dict[str, str]:
+    """What to ask for: `vassal/NAME`, `monitor/ADDRESS` as `describe` shows it under Source, or `emperor`."""
     if not text:
-        return ""
-    if "/" not in text:
-        raise UserError(f'--for: expected TYPE/NAME such as vassal/shop, got "{text}"')
-    return target_names([text])[0]
+        return {}
+    kind, _, name = text.partition("/")
+    if kind.lower() in VASSAL.aliases and name:
+        return {"involvedKind": "Vassal", "involvedObject": name}
+    if kind.lower() in {"monitor", "monitors"} and name:
+        return {"involvedKind": "Monitor", "involvedObject": name}
+    if kind.lower() == "emperor" and name in {"", "emperor"}:
+        return {"involvedKind": "Emperor"}
+    expected = "TYPE/NAME such as vassal/shop, monitor/dir:///etc/vassals, or emperor"
+    raise UserError(f'--for: expected {expected}, got "{text}"')
 
 
 def _types(text: str) -> str:

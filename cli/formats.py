@@ -19,9 +19,9 @@ def one_or_list(items: Sequence[Any], *, single: bool) -> Any:
     return {"apiVersion": "v1", "items": list(items), "kind": "List", "metadata": {"resourceVersion": ""}}
 
 
-def resource_name(name: str) -> str:
+def resource_name(name: str, kind: str = "vassal") -> str:
     """What `-o name` prints: kind.group/name."""
-    return f"vassal.emperor/{cell(name)}"
+    return f"{kind}.emperor/{cell(name)}"
 
 
 def write_json(document: Any) -> None:

@@ -1,41 +1,30 @@
-"""`emperorctl get`: vassals as a table, or as objects; once, or with every change."""
+"""`emperorctl get`: vassals or the blacklist, as a table or as objects; once, or with every change."""
 
 from __future__ import annotations
 
 import re
 import sys
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
 
-from emperorctl.cli.client import VASSALS, Client, Refusal, one_vassal
-from emperorctl.cli.formats import one_or_list, resource_name, write_json, write_yaml
-from emperorctl.cli.options import Follow, NoHeaders, Output, Selector, Socket, Targets, connect, target_names
-from emperorctl.cli.rows import COLUMNS, WIDE, labels_cell, vassal_row
-from emperorctl.cli.table import Table
+from emperorctl.cli.client import Client, Refusal, one_object
+from emperorctl.cli.kinds import VASSAL, Kind, Target, read_targets
+from emperorctl.cli.options import Follow, NoHeaders, Output, Selector, Socket, Targets, connect
+from emperorctl.cli.printing import Form, Printer
 from emperorctl.cli.term import complain
 from emperorctl.models.errors import UserError
 
 __all__ = ["get"]
 
 _PATH = re.compile(r"\{?\.?([A-Za-z0-9_./-]+)\}?\Z")
-
-
-@dataclass(frozen=True, slots=True)
-class _Form:
-    """How results are printed."""
-
-    output: Output | None
-    headers: bool
-    labels: bool
+_Group = tuple[Kind, Sequence[dict[str, Any]]]
 
 
 def get(
     ctx: typer.Context,
-    targets: Targets = None,
+    words: Targets = None,
     *,
     output: Annotated[
         Output | None, typer.Option("--output", "-o", help="Instead of the short table.", show_default=False)
@@ -51,27 +40,30 @@ def get(
     ignore_not_found: Annotated[bool, typer.Option("--ignore-not-found", help="Missing names are no error.")] = False,
     socket: Socket = None,
 ) -> None:
-    """Show vassals in a table, or as objects.
+    """Show vassals, or the blacklist, in a table or as objects.
 
-    For example: emperorctl get vassals, get vassal shop blog, get vassal/shop. The type is vassals, vassal or v;
-    a name may be given without its file's extension. READY is ready/wanted processes, SOCKET the on-demand socket.
+    For example: emperorctl get vassals, get vassal shop blog, get vassal/shop, get blacklist, get vassals,blacklist.
+    Types: vassals (vassal, v) and blacklist (blacklistentries, bl). A name may be given without its file's extension.
+    READY is ready/wanted processes, SOCKET the on-demand socket. An entry of the blacklist that is named shows, as
+    json or yaml, the last lines of the vassal's log as well.
     """
-    names = target_names(targets)
+    targets = read_targets(words)
+    names = targets[0].names
     if names and selector:
         raise UserError("name cannot be provided when a selector is specified")
     client = connect(ctx, socket)
-    printer = _Printer(_Form(output, not no_headers, show_labels))
+    printer = Printer(Form(output, not no_headers, show_labels, kinds=len(targets) > 1))
     if watch or watch_only:
-        if len(names) > 1:
-            raise UserError("you may only watch one vassal, or all of them")
+        _may_be_watched(targets)
         _watch(client, printer, names[0] if names else "", selector, only=watch_only)
         return
-    items, missing = _named(client, names) if names else (_listing(client, selector)["items"], [])
+    groups, missing = _found(client, targets, selector)
     if sort_by:
-        items = _sorted(items, sort_by)
-    if items or not names:
-        printer.all(items, single=len(names) == 1)
-    if not items and not names and output not in {Output.JSON, Output.YAML}:
+        groups = [(kind, _sorted(items, sort_by)) for kind, items in groups]
+    empty = not any(items for _, items in groups)
+    if not (empty and names):
+        printer.all(groups, single=len(names) == 1 and len(targets) == 1)
+    if empty and not names and output not in {Output.JSON, Output.YAML}:
         sys.stderr.write("No resources found\n")
     if missing and not ignore_not_found:
         for refusal in missing:
@@ -79,87 +71,54 @@ def get(
         raise typer.Exit(1)
 
 
-class _Printer:
-    """Writes objects in one form, all at once or one after the other."""
-
-    def __init__(self, form: _Form) -> None:
-        self._form = form
-        self._wide = form.output is Output.WIDE
-        columns = COLUMNS + (WIDE if self._wide else ()) + (("LABELS",) if form.labels else ())
-        self._table = Table(columns, header=form.headers, coloured=("STATUS", "LOYAL"))
-        self._documents = 0
-
-    def all(self, items: Sequence[dict[str, Any]], *, single: bool) -> None:
-        """A whole result; as JSON or YAML it is one document."""
-        match self._form.output:
-            case Output.JSON | Output.YAML:
-                self._document(one_or_list(items, single=single))
-            case _:
-                self._lines(items)
-
-    def more(self, items: Sequence[dict[str, Any]]) -> None:
-        """Some of an endless result; as JSON or YAML each is a document."""
-        if self._form.output in {Output.JSON, Output.YAML}:
-            for item in items:
-                self._document(item)
-        else:
-            self._lines(items)
-
-    def _document(self, document: Any) -> None:
-        if self._form.output is Output.JSON:
-            write_json(document)
-        else:
-            write_yaml(document, separate=self._documents > 0)
-        self._documents += 1
-
-    def _lines(self, items: Sequence[dict[str, Any]]) -> None:
-        if self._form.output is Output.NAME:
-            sys.stdout.write("".join([resource_name(item["metadata"]["name"]) + "\n" for item in items]))
-            sys.stdout.flush()
-            return
-        now = time.time()
-        rows = [vassal_row(item, now, wide=self._wide) for item in items]
-        if self._form.labels:
-            rows = [[*row, labels_cell(item)] for row, item in zip(rows, items, strict=True)]
-        self._table.write(rows)
+def _may_be_watched(targets: Sequence[Target]) -> None:
+    """Refuse what no watch can show."""
+    if [target.kind for target in targets] != [VASSAL]:
+        raise UserError("only vassals can be watched: emperorctl get vassals -w shows who is Blacklisted as well")
+    if len(targets[0].names) > 1:
+        raise UserError("you may only watch one vassal, or all of them")
 
 
-def _listing(client: Client, selector: str, name: str = "") -> dict[str, Any]:
+def _found(client: Client, targets: Sequence[Target], selector: str) -> tuple[list[_Group], list[Refusal]]:
+    """What there is of each kind, and the refusals for names that are not there."""
+    groups, missing = [], []
+    for target in targets:
+        kind = target.kind
+        if not target.names:
+            groups.append((kind, client.get(kind.path, labelSelector=selector)["items"]))
+            continue
+        items = []
+        for name in target.names:
+            try:
+                items.append(client.get(one_object(kind.path, name)))
+            except Refusal as refusal:
+                if refusal.reason != "NotFound":
+                    raise
+                missing.append(refusal)
+        groups.append((kind, items))
+    return groups, missing
+
+
+def _watch(client: Client, printer: Printer, name: str, selector: str, *, only: bool) -> None:
     field = f"metadata.name={name}" if name else ""
-    listing: dict[str, Any] = client.get(VASSALS, labelSelector=selector, fieldSelector=field)
-    return listing
-
-
-def _named(client: Client, names: Sequence[str]) -> tuple[list[dict[str, Any]], list[Refusal]]:
-    """The vassals of these names, and the refusals for those that are not there."""
-    found, missing = [], []
-    for name in names:
-        try:
-            found.append(client.get(one_vassal(name)))
-        except Refusal as refusal:
-            if refusal.reason != "NotFound":
-                raise
-            missing.append(refusal)
-    return found, missing
-
-
-def _watch(client: Client, printer: _Printer, name: str, selector: str, *, only: bool) -> None:
-    listing = _listing(client, selector, name)
+    listing = client.get(VASSAL.path, labelSelector=selector, fieldSelector=field)
     if name and not listing["items"]:
         # Says that it is not there, in the server's words.
-        client.get(one_vassal(name))
+        client.get(one_object(VASSAL.path, name))
     if not only:
-        printer.more(listing["items"])
+        printer.more(VASSAL, listing["items"])
     full = listing["items"][0]["metadata"]["name"] if name else ""
     field = f"metadata.name={full}" if full else ""
     known = {item["metadata"]["name"] for item in listing["items"]}
     version = listing["metadata"]["resourceVersion"]
-    for kind, vassal in client.changes(VASSALS, resourceVersion=version, labelSelector=selector, fieldSelector=field):
+    for change, vassal in client.changes(
+        VASSAL.path, resourceVersion=version, labelSelector=selector, fieldSelector=field
+    ):
         own = vassal["metadata"]["name"]
-        if kind == "DELETED" and own not in known:
+        if change == "DELETED" and own not in known:
             continue
-        (known.discard if kind == "DELETED" else known.add)(own)
-        printer.more([vassal])
+        (known.discard if change == "DELETED" else known.add)(own)
+        printer.more(VASSAL, [vassal])
 
 
 def _sorted(items: Sequence[dict[str, Any]], path: str) -> list[dict[str, Any]]:

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from emperorctl.models.errors import UserError
-
 if TYPE_CHECKING:
     from emperorctl.cli.client import Client
 
@@ -29,15 +27,13 @@ __all__ = [
     "Targets",
     "bare_name",
     "connect",
-    "target_names",
 ]
 
 SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 """What every command shares of the parser's settings."""
 
 _SOCKET_HELP = "The Emperor's control socket.  [env: EMPERORCTL_SOCKET]"
-_KINDS = frozenset({"vassals", "vassal", "v", "vassals.emperor", "vassal.emperor"})
-_PREFIXES = ("vassal.emperor/", "vassal/")
+_PREFIXES = ("vassal.emperor/", "vassal/", "blacklistentry.emperor/", "blacklist/")
 
 
 class Output(StrEnum):
@@ -126,27 +122,3 @@ def bare_name(text: str) -> str:
         if text.startswith(prefix) and text != prefix:
             return text.removeprefix(prefix)
     return text
-
-
-def target_names(words: list[str] | None) -> list[str]:
-    """The names in `TYPE`, `TYPE NAME…` or `TYPE/NAME…`; empty means all of that type. Raises UserError."""
-    if not words:
-        raise UserError("required resource not specified: expected for example vassals, or vassal NAME")
-    if "/" not in words[0]:
-        _known_kind(words[0])
-        if any(not name for name in words):
-            raise UserError("a name is empty")
-        return words[1:]
-    names = []
-    for word in words:
-        kind, slash, name = word.partition("/")
-        if not slash or not name:
-            raise UserError(f'expected TYPE/NAME like the others, got "{word}"')
-        _known_kind(kind)
-        names.append(name)
-    return names
-
-
-def _known_kind(kind: str) -> None:
-    if kind.lower() not in _KINDS:
-        raise UserError(f'the server doesn\'t have a resource type "{kind}"')

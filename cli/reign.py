@@ -25,8 +25,11 @@ from emperorctl.models.status import Note, NoteType
 from emperorctl.models.uwsgi import UwsgiRun
 from emperorctl.monitors.base import Monitor, MonitorContext
 from emperorctl.monitors.registry import open_source
+from emperorctl.reconciler.api.addresses import Address
 from emperorctl.reconciler.api.events import EventLog
+from emperorctl.reconciler.api.listener import Place
 from emperorctl.reconciler.api.server import ControlServer
+from emperorctl.reconciler.api.stats import StatsServer
 from emperorctl.reconciler.board import Board
 from emperorctl.reconciler.clock import SystemClock
 from emperorctl.reconciler.controller import Controller
@@ -64,6 +67,7 @@ class Orders:
     mercy: float
     rules: Rules
     log_format: Literal["text", "json"]
+    stats: Address | None = None
 
 
 def reign(orders: Orders, zygote: ZygoteHandle) -> int:
@@ -146,13 +150,24 @@ class _Reign:
         record = self.controller.records[name]
         vassal = record.memory.vassal
         captured = vassal is not None and vassal.launch.capture
-        return vassal_object(name, record, self.clock, self.host.logs.path(name) if captured else "")
+        return vassal_object(
+            name,
+            record,
+            self.clock,
+            log=self.host.logs.path(name) if captured else "",
+            heartbeat=self.host.observe(name).signs.heartbeat,
+        )
 
     async def run(self) -> int:
         """From the first listing to the last exit."""
         self.journal.gather(self.loop.call_later)
+        # Before anything is started: where it can't listen, nothing has to be ended again.
+        stats = self._open_stats()
         await self.host.start()
-        parts = Parts(self.store, self.controller, self.board, self.events, self.host.logs, self.state, self.clock)
+        sources = tuple(monitor.source for monitor in self.monitors)
+        parts = Parts(
+            self.store, self.controller, self.board, self.events, self.host.logs, self.state, self.clock, sources
+        )
         self.emperor = Emperor(parts, _about)
         server = ControlServer(self.emperor, self.orders.socket)
         self._listen_to_signals()
@@ -162,6 +177,8 @@ class _Reign:
             # Let the first launches be ordered: the zygote works on them while the API is being loaded.
             await asyncio.sleep(0)
             await server.start()
+            if stats is not None:
+                stats.start()
             self.journal.line(
                 f"the Emperor reigns: {', '.join(monitor.source for monitor in self.monitors)};"
                 f" pid {os.getpid()}, control socket {self.orders.socket}",
@@ -175,11 +192,25 @@ class _Reign:
             for task in (*self.tasks, *self.resyncing):
                 task.cancel()
             await server.close()
+            if stats is not None:
+                await stats.close()
             await self.context.aclose()
             self.controller.close()
             await self.host.close()
         self.journal.line("the Emperor has ended", reason="Ended")
         return 0
+
+    def _stats(self) -> bytes:
+        return self.emperor.stats()
+
+    def _open_stats(self) -> StatsServer | None:
+        if self.orders.stats is None:
+            return None
+        # uWSGI's own stats socket is as open as the umask says, and so is this one.
+        place = Place(self.orders.stats, "the stats server", "--emperor-stats", private=False)
+        stats = StatsServer(place, self._stats)
+        stats.open()
+        return stats
 
     def _listen_to_signals(self) -> None:
         """Take the signals that were blocked since the first instruction."""

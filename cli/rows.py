@@ -6,12 +6,27 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from emperorctl.models.durations import format_age
+from emperorctl.models.durations import format_age, format_duration
 
-__all__ = ["COLUMNS", "EVENT_COLUMNS", "WIDE", "age", "event_row", "labels_cell", "seen", "until", "vassal_row"]
+__all__ = [
+    "BLACKLIST_COLUMNS",
+    "BLACKLIST_WIDE",
+    "COLUMNS",
+    "EVENT_COLUMNS",
+    "WIDE",
+    "age",
+    "blacklist_row",
+    "event_row",
+    "labels_cell",
+    "seen",
+    "until",
+    "vassal_row",
+]
 
 COLUMNS = ("NAME", "READY", "STATUS", "LOYAL", "RESTARTS", "AGE")
 WIDE = ("PID", "UID", "MONITOR", "SOCKET", "LAST-RELOAD")
+BLACKLIST_COLUMNS = ("NAME", "ATTEMPTS", "THROTTLE", "FIRST", "LAST", "NEXT TRY", "LAST EXIT")
+BLACKLIST_WIDE = ("MESSAGE",)
 EVENT_COLUMNS = ("LAST SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE")
 _NONE = "<none>"
 
@@ -61,20 +76,46 @@ def vassal_row(vassal: Mapping[str, Any], now: float, *, wide: bool = False) -> 
     return row
 
 
-def labels_cell(vassal: Mapping[str, Any]) -> str:
+def blacklist_row(entry: Mapping[str, Any], now: float, *, wide: bool = False) -> list[str]:
+    """One entry of the blacklist under BLACKLIST_COLUMNS, and with `wide` under BLACKLIST_WIDE as well."""
+    last = entry.get("lastExit") or {}
+    row = [
+        entry["metadata"]["name"],
+        str(entry["attempts"]),
+        format_duration(entry["throttle"]),
+        f"{age(entry['firstAttempt'], now)} ago",
+        f"{age(entry['lastAttempt'], now)} ago",
+        until(entry["nextTry"], now),
+        _exit_word(last),
+    ]
+    return [*row, last.get("message") or _NONE] if wide else row
+
+
+def _exit_word(last: Mapping[str, Any]) -> str:
+    """How a process ended, in the words of the STATUS column; for a launch that failed, its reason."""
+    if last.get("signal"):
+        return f"Signal:{last['signal']}"
+    if last.get("code"):
+        return f"ExitCode:{last['code']}"
+    return str(last.get("reason") or _NONE)
+
+
+def labels_cell(item: Mapping[str, Any]) -> str:
     """All labels in one cell."""
-    labels = vassal["metadata"].get("labels") or {}
+    labels = item["metadata"].get("labels") or {}
     return ",".join(f"{key}={value}" for key, value in sorted(labels.items())) or _NONE
 
 
 def event_row(event: Mapping[str, Any], now: float) -> list[str]:
     """One event under EVENT_COLUMNS."""
     involved = event["involvedObject"]
+    kind = str(involved["kind"]).lower()
     return [
         seen(event, now),
         event["type"],
         event["reason"],
-        f"{str(involved['kind']).lower()}/{involved['name']}",
+        # There is only one.
+        kind if kind == "emperor" else f"{kind}/{involved['name']}",
         " ".join(event["message"].split()),
     ]
 

@@ -74,6 +74,19 @@ def run(
             show_default=False,
         ),
     ] = None,
+    emperor_stats: Annotated[
+        str | None,
+        typer.Option(
+            "--emperor-stats",
+            "--emperor-stats-server",
+            metavar="ADDR",
+            help="Serve statistics as uWSGI does: 127.0.0.1:PORT, or the path of a Unix socket.",
+            show_default=False,
+        ),
+    ] = None,
+    stats_public: Annotated[
+        bool, typer.Option("--stats-public", help="Allow --emperor-stats where other machines can reach it.")
+    ] = False,
     socket: Socket = None,
     state_dir: Annotated[
         str | None,
@@ -174,7 +187,11 @@ def run(
     wanted = [*(sources or ()), *(emperor or ())]
     if not wanted:
         raise UserError("no source: say which directory holds the vassals, for example: emperorctl run /etc/vassals")
+    from emperorctl.reconciler.api.addresses import Exposure, parse_address
     from emperorctl.reconciler.runtime.spawn import spawn_zygote
+
+    exposure = Exposure("--emperor-stats", "--stats-public", stats_public)
+    stats = None if emperor_stats is None else parse_address(emperor_stats, exposure)
 
     # First of all, and from the main thread: the zygote is small as long as nothing is loaded, and starts meanwhile.
     zygote = spawn_zygote()
@@ -208,6 +225,7 @@ def run(
             mercy=reload_mercy,
             rules=rules,
             log_format=log_format.value,
+            stats=stats,
         )
         code = reign(orders, zygote)
     finally:

@@ -57,6 +57,11 @@ class Board:
             encoded = self._encoded[name] = _encode(self._render(name), version)
         return encoded
 
+    def fresh(self, name: str) -> bytes | None:
+        """The same, rendered now: with what changes without making a new version."""
+        self._encoded.pop(name, None)
+        return self.get(name)
+
     def snapshot(self) -> tuple[int, list[bytes]]:
         """The version, and all encoded objects in the order of their names."""
         return self.version, [encoded for name in sorted(self._versions) if (encoded := self.get(name)) is not None]

@@ -127,6 +127,10 @@ class Controller:
         if outcome.requeue_after is not None:
             self._queue.add_after(name, outcome.requeue_after)
 
+    def throttle_level(self) -> float:
+        """The wait that the throttle puts between two spawns now, in seconds."""
+        return self._throttle.delta
+
     def close(self) -> None:
         """Look at nothing any more."""
         self._queue.close()

@@ -20,6 +20,7 @@ from emperorctl.reconciler.clock import Clock
 from emperorctl.reconciler.controller import Controller
 from emperorctl.reconciler.desired import DesiredStore
 from emperorctl.reconciler.state import StateFile
+from emperorctl.reconciler.stats import Bureau, Facts, Now, monitor_argument
 from emperorctl.reconciler.views import timestamp
 
 __all__ = ["Emperor", "Parts"]
@@ -30,7 +31,7 @@ _EXTENSIONS = (".ini", ".xml", ".yml", ".yaml", ".json", ".js")
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What an Emperor is made of."""
+    """What an Emperor is made of. `sources` are its monitors' addresses; `tyrant`: files decide who vassals run as."""
 
     store: DesiredStore
     controller: Controller
@@ -39,6 +40,8 @@ class Parts:
     logs: LogView
     state: StateFile
     clock: Clock
+    sources: tuple[str, ...] = ()
+    tyrant: bool = False
 
 
 class Emperor:
@@ -51,10 +54,28 @@ class Emperor:
         self._parts = parts
         self._about = about
         self._started = parts.clock.wall()
+        self._bureau: Bureau | None = None
 
     def version(self) -> dict[str, object]:
         """Who is speaking."""
         return {**self._about(), "pid": os.getpid(), "startTime": timestamp(self._started)}
+
+    def stats(self) -> bytes:
+        """The statistics document, encoded."""
+        clock, controller = self._parts.clock, self._parts.controller
+        if self._bureau is None:
+            facts = Facts(
+                version=str(self._about()["version"]),
+                pid=os.getpid(),
+                uid=os.geteuid(),
+                gid=os.getegid(),
+                cwd=_working_directory(),
+                emperor=tuple(map(monitor_argument, self._parts.sources)),
+                tyrant=self._parts.tyrant,
+            )
+            self._bureau = Bureau(controller.host.observe, facts)
+        now = Now(throttle=controller.throttle_level(), offset=clock.wall() - clock.monotonic())
+        return self._bureau.write(controller.records, now)
 
     def resolve(self, name: str) -> str:
         """The vassal meant by `name`: that very name, or the one that has it with an extension.
@@ -128,3 +149,11 @@ class Emperor:
             _log.warning("%s: %s", self._parts.state.path, error.strerror)
             text = f"the order is followed but not kept across a restart: {self._parts.state.path}: {error.strerror}"
             self.events.record(name, Note(NoteType.WARNING, "StateNotPersisted", text))
+
+
+def _working_directory() -> str:
+    try:
+        return os.getcwd()
+    except OSError:
+        # Removed under our feet.
+        return ""

@@ -1,11 +1,14 @@
 """A vassal's record as the object that people and programs see, in Kubernetes' shape.
 
 Called by the board, for one name at a time. Monotonic times become RFC 3339 wall times here and nowhere else.
+
+What it shows is what the controller saw at its last look, but for the latest heartbeat, which asks for no look: it is
+as of when the object was rendered, and makes no new version of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,6 +21,7 @@ from emperorctl.reconciler.controller import Record
 __all__ = ["API_VERSION", "timestamp", "vassal_object"]
 
 API_VERSION = "emperor/v1"
+_When = Callable[[float | None], str | None]
 
 
 def timestamp(wall: float) -> str:
@@ -25,8 +29,11 @@ def timestamp(wall: float) -> str:
     return datetime.fromtimestamp(wall, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def vassal_object(name: str, record: Record, clock: Clock, log: str) -> dict[str, Any]:
-    """The whole object but its resourceVersion; `log` is the path of its log file or empty."""
+def vassal_object(
+    name: str, record: Record, clock: Clock, *, log: str = "", heartbeat: float | None = None
+) -> dict[str, Any]:
+    """The whole object but its resourceVersion; `log` is the path of its log file or empty, `heartbeat` when the latest
+    came (monotonic)."""
     offset = clock.wall() - clock.monotonic()
 
     def when(monotonic: float | None) -> str | None:
@@ -82,15 +89,22 @@ def vassal_object(name: str, record: Record, clock: Clock, log: str) -> dict[str
             "respawns": memory.respawns,
             "lastRespawn": when(memory.respawned_at),
             "lastReload": when(memory.reloaded_at),
+            "reloads": memory.reloads,
+            "firstRun": when(memory.first_run),
+            "lastRun": when(memory.last_run),
             "lastExit": _last_exit(record, when),
             "blacklist": _blacklist(record, when),
+            "throttledUntil": when(memory.throttled_until),
             "suspended": bool(desired and desired.suspended),
+            "message": observed.signs.status,
+            "lastHeartbeat": when(heartbeat),
+            "zergOf": vassal.zerg_of if vassal else "",
             "log": log,
         },
     }
 
 
-def _last_exit(record: Record, when: Any) -> Mapping[str, Any] | None:
+def _last_exit(record: Record, when: _When) -> Mapping[str, Any] | None:
     failure, end = record.memory.last_failure, record.memory.last_exit
     if failure is not None:
         return {"reason": failure.reason, "message": failure.sentence(), "at": when(failure.at)}
@@ -102,7 +116,7 @@ def _last_exit(record: Record, when: Any) -> Mapping[str, Any] | None:
     return {"code": end.code, "reason": "Completed" if end.code == 0 else "Error", **told}
 
 
-def _blacklist(record: Record, when: Any) -> Mapping[str, Any] | None:
+def _blacklist(record: Record, when: _When) -> Mapping[str, Any] | None:
     entry = record.memory.blacklist
     if entry is None:
         return None
@@ -112,4 +126,5 @@ def _blacklist(record: Record, when: Any) -> Mapping[str, Any] | None:
         "lastAttempt": when(entry.last_attempt),
         "throttle": entry.throttle,
         "nextTry": when(entry.next_try),
+        "lastExit": _last_exit(record, when),
     }

@@ -1,12 +1,14 @@
-"""The recent past of every vassal: what was decided and what happened, for `describe` and `events`.
+"""The recent past of vassals, sources and the Emperor: what was decided and what happened, for `describe` and `events`.
 
-The controller records; the control socket lists and watches. Kept in memory alone and bounded: events are
-a help for people, never a source of truth. Every call belongs to the event loop's thread.
+Recorded under a vassal's name, a source's address, or "" for the Emperor itself, by whoever decides or observes; the
+control socket lists and watches. Kept in memory alone and bounded: events are a help for people, never a source of
+truth. Every call belongs to the event loop's thread.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +20,8 @@ from emperorctl.reconciler.clock import Clock
 __all__ = ["EventLog"]
 
 _MESSAGE_MAX = 1024
+# A vassal's name may be a path, never an address: its slashes are single.
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://")
 _Key = tuple[str, str, str, str]
 
 
@@ -78,7 +82,7 @@ class EventLog:
         self._waiters.clear()
 
     def list(self, name: str | None = None) -> list[dict[str, object]]:
-        """All events (of one vassal) as API objects, the latest occurrence last."""
+        """All events (of one name, as it was recorded) as API objects, the latest occurrence last."""
         if name is None:
             return [_object(entry) for entry in self._all.values()]
         return [_object(self._all[key]) for key in self._of.get(name, ())]
@@ -119,18 +123,26 @@ class EventLog:
             del self._of[key[0]]
 
 
+def _involved(name: str) -> dict[str, str]:
+    """What an event is about, by the name it was recorded under: a source's address, or "" for the Emperor itself."""
+    if not name:
+        return {"kind": "Emperor", "name": "emperor"}
+    return {"kind": "Monitor" if _ADDRESS.match(name) else "Vassal", "name": name}
+
+
 def _object(entry: _Entry) -> dict[str, object]:
+    involved = _involved(entry.name)
     return {
         "apiVersion": "emperor/v1",
         "kind": "Event",
-        "metadata": {"name": f"{entry.name}.{entry.born:x}", "resourceVersion": str(entry.version)},
+        "metadata": {"name": f"{involved['name']}.{entry.born:x}", "resourceVersion": str(entry.version)},
         "type": entry.note.type.value,
         "reason": entry.note.reason,
         "message": entry.note.message,
         "count": entry.count,
         "firstTimestamp": _timestamp(entry.first),
         "lastTimestamp": _timestamp(entry.last),
-        "involvedObject": {"kind": "Vassal", "name": entry.name},
+        "involvedObject": involved,
     }
 
 

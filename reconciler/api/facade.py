@@ -25,6 +25,10 @@ class BoardView(Protocol):
         """One object; None where there is no such vassal."""
         ...
 
+    def fresh(self, name: str) -> bytes | None:
+        """The same, rendered now: with what changes without making a new version."""
+        ...
+
     def snapshot(self) -> tuple[int, list[bytes]]:
         """The version and all objects, sorted by name."""
         ...
@@ -88,4 +92,8 @@ class EmperorFacade(Protocol):
 
     def version(self) -> dict[str, object]:
         """Who answers: version, pid and the like."""
+        ...
+
+    def stats(self) -> bytes:
+        """The statistics document, as the stats server tells it."""
         ...

@@ -1,7 +1,8 @@
-"""One control connection: uvicorn's HTTP protocol class, with what a daemon of root needs around it.
+"""One HTTP connection: uvicorn's HTTP protocol class, with what a daemon of root needs around it.
 
-Made by `server` for every accepted connection, under our own listener (uvicorn's `Server` wakes ten times a
-second for nothing). Adds a time limit on how long a request may take to arrive; parses nothing itself.
+Made by `server` for every accepted connection and by `stats` for those that speak HTTP, under our own listener
+(uvicorn's `Server` wakes ten times a second for nothing). Adds a time limit on how long a request may take to arrive;
+parses nothing itself.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from uvicorn.server import ServerState
 
 from emperorctl.reconciler.api.peers import Peer
 
-__all__ = ["BODY_MAX", "HEAD_MAX", "ControlProtocol", "make_config"]
+__all__ = ["BODY_MAX", "HEAD_MAX", "ControlProtocol", "Http"]
 
 HEAD_MAX = 16 * 1024
 """The longest part of a request head that may wait for the rest, in bytes."""
@@ -30,8 +31,26 @@ _LOG = logging.getLogger(__name__)
 _LOG.setLevel(logging.ERROR)
 
 
-def make_config(app: Any, keep_alive: int) -> Config:
-    """uvicorn's settings: its HTTP class and nothing else. `keep_alive` is in seconds."""
+class Http:
+    """What the connections of one server share. `app` answers; `keep_alive` is how many seconds a connection may wait
+    for the next request."""
+
+    def __init__(self, app: Any, keep_alive: int) -> None:
+        self._config = _make_config(app, keep_alive)
+        self._state = ServerState()
+
+    @property
+    def answers(self) -> set[asyncio.Task[None]]:
+        """The answers that are being made."""
+        return self._state.tasks
+
+    def connection(self, peer: Peer | None, patience: float) -> ControlProtocol:
+        """The protocol of one more connection."""
+        return ControlProtocol(self._config, self._state, peer, patience)
+
+
+def _make_config(app: Any, keep_alive: int) -> Config:
+    """uvicorn's settings: its HTTP class and nothing else."""
     config = Config(
         app,
         http=ControlProtocol,

@@ -17,8 +17,7 @@ from starlette.routing import Route
 
 from emperorctl.models.errors import Ambiguous, NotFound
 from emperorctl.models.names import printable
-from emperorctl.models.vassal import Kind
-from emperorctl.reconciler.api import answers, watches
+from emperorctl.reconciler.api import answers, lastwords, watches
 from emperorctl.reconciler.api.answers import Refused
 from emperorctl.reconciler.api.facade import EmperorFacade
 from emperorctl.reconciler.api.selectors import Selector, parse_selector
@@ -57,7 +56,9 @@ class Api:
             Route("/apis/emperor/v1/reload", self.reload_all, methods=["POST"]),
             Route(_BLACKLIST, self.blacklist),
             Route(f"{_BLACKLIST}/clear", self.clear_blacklist, methods=["POST"]),
+            Route(f"{_BLACKLIST}/{{name}}", self.blacklist_entry),
             Route("/apis/emperor/v1/events", self.events),
+            Route("/apis/emperor/v1/stats", self.stats),
         ]
 
     async def version(self, _request: Request) -> Response:
@@ -82,20 +83,18 @@ class Api:
 
     async def vassal(self, request: Request) -> Response:
         """One vassal."""
-        return Response(self._object(self._name(request)) + b"\n", media_type=_JSON)
+        name = self._name(request)
+        encoded = self._emperor.board.fresh(name)
+        if encoded is None:
+            raise NotFound(name)
+        return Response(encoded + b"\n", media_type=_JSON)
 
     async def log(self, request: Request) -> Response | Stream:
         """What a vassal has printed, and with `follow` what it prints from now on."""
         name = self._name(request)
         lines = _number(request, "tail", -1)
-        status = json.loads(self._object(name))["status"]
-        if not status.get("log") and status.get("kind") == Kind.UWSGI:
-            raise Refused(
-                404,
-                "NotCaptured",
-                f'the output of "{name}" is not captured: it goes to the Emperor\'s stderr, or to the logto of its own'
-                " config. To have it captured, start the Emperor with: emperorctl run --uwsgi-logs capture",
-            )
+        if unheard := lastwords.not_captured(name, json.loads(self._object(name))["status"]):
+            raise Refused(404, "NotCaptured", unheard)
         media = "text/plain; charset=utf-8"
         if _flag(request, "follow"):
             return Stream(request, self._emperor.logs.follow(name, lines), media)
@@ -109,23 +108,21 @@ class Api:
         return answers.success(count=count)
 
     async def blacklist(self, request: Request) -> Stream:
-        """The vassals that are kept from starting, with their budgets."""
+        """The vassals that are kept from starting, with their budgets; what they printed is in each one's own entry."""
         version, objects = self._emperor.board.snapshot()
         # Most are not on it: what the compact form says outright is not decoded.
-        found = [json.loads(encoded) for encoded in objects if b'"blacklist":null' not in encoded]
-        items = [
-            answers.object_bytes(
-                {
-                    "apiVersion": "emperor/v1",
-                    "kind": "BlacklistEntry",
-                    "metadata": {"name": vassal["metadata"]["name"]},
-                    **vassal["status"]["blacklist"],
-                }
-            )
-            for vassal in found
-            if vassal["status"].get("blacklist")
-        ]
+        held = [encoded for encoded in objects if b'"blacklist":null' not in encoded]
+        held = await watches.select(held, parse_selector(_option(request, "labelSelector")))
+        items = await lastwords.entries(held)
         return _list(request, "BlacklistEntryList", version, items)
+
+    async def blacklist_entry(self, request: Request) -> Response:
+        """One of them, with the last lines of its log."""
+        name = self._name(request)
+        vassal = json.loads(self._object(name))
+        if not vassal["status"].get("blacklist"):
+            raise Refused(404, "NotFound", f'blacklistentries "{name}" not found: this vassal is not on the blacklist')
+        return answers.respond(await lastwords.entry_with_log(vassal, self._emperor.logs))
 
     async def clear_blacklist(self, request: Request) -> Response:
         """Pardon some vassals or all; nothing is done where one of the names is wrong."""
@@ -137,22 +134,32 @@ class Api:
 
     async def events(self, request: Request) -> Stream:
         """The list of events, or a watch of them."""
-        name = self._involved(_option(request, "involvedObject"))
+        kind = _kind(_option(request, "involvedKind"))
+        name = _option(request, "involvedObject")
+        if name and kind in {"", "Vassal"}:
+            name = self._involved(name)
         types = {part for part in _option(request, "types").split(",") if part}
         log = self._emperor.events
 
         def wanted(event: dict[str, object]) -> bool:
             involved = event["involvedObject"]
             assert isinstance(involved, dict)
-            return (not types or event["type"] in types) and (not name or involved["name"] == name)
+            right = (not kind or involved["kind"] == kind) and (not name or involved["name"] == name)
+            return right and (not types or event["type"] in types)
 
         if _flag(request, "watch"):
             after = _version(request)
             if after is not None and after > log.version:
                 raise watches.GONE
             return Stream(request, watches.watch_events(log, after, wanted), _JSON)
-        items = [answers.object_bytes(event) for event in log.list(name or None) if wanted(event)]
+        # The Emperor's own are recorded under no name.
+        own = "" if kind == "Emperor" else name or None
+        items = [answers.object_bytes(event) for event in log.list(own) if wanted(event)]
         return _list(request, "EventList", log.version, items)
+
+    async def stats(self, _request: Request) -> Response:
+        """The document of the stats server."""
+        return Response(self._emperor.stats() + b"\n", media_type=_JSON)
 
     def _order(self, verb: str, act: Callable[[str], None]) -> Callable[[Request], Awaitable[Response]]:
         async def ordered(request: Request) -> Response:
@@ -197,7 +204,7 @@ class Api:
 
     def _involved(self, name: str) -> str:
         """The full name, also of a vassal that is gone but has left events."""
-        if not name or self._emperor.events.list(name):
+        if self._emperor.events.list(name):
             return name
         try:
             return self._emperor.resolve(name)
@@ -223,6 +230,12 @@ def _flag(request: Request, key: str) -> bool:
     if text not in {"", "0", "1", "false", "true"}:
         raise Refused(400, "BadRequest", f'{key}: expected true or false, got "{text[:40]}"')
     return text in {"1", "true"}
+
+
+def _kind(text: str) -> str:
+    if text not in {"", "Vassal", "Monitor", "Emperor"}:
+        raise Refused(400, "BadRequest", f'involvedKind: expected Vassal, Monitor or Emperor, got "{text[:40]}"')
+    return text
 
 
 def _number(request: Request, key: str, default: int) -> int:

@@ -56,6 +56,19 @@ def run(server: object, path: Path) -> Run:
     return one
 
 
+def blacklisted(name: str) -> dict[str, Any]:
+    entry = {
+        "attempts": 3,
+        "firstAttempt": "2026-11-24T03:00:00Z",
+        "lastAttempt": "2026-11-24T03:01:00Z",
+        "throttle": 3.0,
+        "nextTry": "2026-11-24T03:01:03Z",
+        "lastExit": {"code": 3, "reason": "Error", "message": "exited with code 3", "at": "2026-11-24T03:01:00Z"},
+    }
+    labels = {"team": "web"} if name == "blog.ini" else {}
+    return vassal(name, status_phase="Blacklisted", status_blacklist=entry, meta_labels=labels)
+
+
 def without_ages(text: str) -> str:
     return re.sub(r"\b\d+[dhmsy]\w*|<invalid>", "AGE", text)
 
@@ -151,11 +164,17 @@ def test_an_ambiguous_name(run: Run, emperor: FakeEmperor, server: Any) -> None:
         (["get", "vassals", "-o", "xml"], "error: Invalid value"),
         (["get", "vassals", "--wat"], "error: No such option: --wat"),
         (["get", "vassal", "a", "b", "-w"], "error: you may only watch one vassal, or all of them"),
+        (["get", "blacklist", "-w"], "error: only vassals can be watched: emperorctl get vassals -w"),
+        (["get", "vassals,blacklist", "--watch-only"], "error: only vassals can be watched"),
+        (["describe", "blacklist", "shop"], "error: only vassals can be described"),
         (["gte"], "error: No such command 'gte'. Did you mean 'get'?"),
         (["reload"], "error: expected either names of vassals or --all"),
         (["reload", "shop", "--all"], "error: expected either names of vassals or --all"),
         (["stop"], "error: expected the name of at least one vassal"),
         (["events", "--for", "shop"], "error: --for: expected TYPE/NAME"),
+        (["events", "--for", "monitor"], "error: --for: expected TYPE/NAME"),
+        (["events", "--for", "emperor/x"], "error: --for: expected TYPE/NAME"),
+        (["events", "-w", "-o", "json"], "error: --watch prints a table only"),
         (["events", "--types", "Bad"], "error: --types: expected Normal or Warning"),
         (["logs"], "error: Missing argument"),
         (["validate"], "error: expected at least one file"),
@@ -255,23 +274,94 @@ def test_events(run: Run, emperor: FakeEmperor, server: Any) -> None:
     assert json.loads(run("events", "-o", "json").out)["kind"] == "List"
 
 
+def test_events_of_sources_and_of_the_emperor(run: Run, emperor: FakeEmperor, server: Any) -> None:
+    server(lambda: emperor.note("dir:///etc/vassals", "EventsLost", warning=True))
+    server(lambda: emperor.note("", "ZygoteReplaced", "\x1b[2J\u202e", warning=True))
+    server(lambda: emperor.note("emperor", "Started"))
+    assert [line.split()[3] for line in run("events", "--no-headers").out.splitlines()] == [
+        *("monitor/dir:///etc/vassals", "emperor", "vassal/emperor"),
+    ]
+    for involved, reason in (
+        ("emperor", "ZygoteReplaced"),
+        ("Emperor/emperor", "ZygoteReplaced"),
+        ("monitor/dir:///etc/vassals", "EventsLost"),
+        ("vassal/emperor", "Started"),
+    ):
+        (line,) = run("events", "--no-headers", "--for", involved).out.splitlines()
+        assert line.split()[2] == reason
+    text = run("events").out
+    assert all(char == "\n" or char.isprintable() for char in text)
+    assert run("events", "--for", "vassal/dir:///etc/vassals").err == "No events found\n"
+
+
 def test_the_blacklist(run: Run, emperor: FakeEmperor, server: Any) -> None:
     assert run("blacklist", "list").err == "No resources found\n"
     assert run("blacklist", "clear").err == "The blacklist is empty\n"
-    entry = {
-        "attempts": 3,
-        "firstAttempt": "2026-11-24T03:00:00Z",
-        "lastAttempt": "2026-11-24T03:01:00Z",
-        "throttle": 3.0,
-        "nextTry": "2026-11-24T03:01:03Z",
-    }
-    server(lambda: emperor.put(vassal("worker", status_phase="Blacklisted", status_blacklist=entry)))
+    server(lambda: emperor.put(blacklisted("worker")))
     header, row = run("blacklist", "list").out.splitlines()
-    assert header.split() == ["NAME", "ATTEMPTS", "THROTTLE", "FIRST", "LAST", "NEXT", "TRY"]
+    assert header.split() == ["NAME", "ATTEMPTS", "THROTTLE", "FIRST", "LAST", "NEXT", "TRY", "LAST", "EXIT"]
     assert row.split()[:3] == ["worker", "3", "3s"]
+    assert row.split()[-1] == "ExitCode:3"
     assert run("blacklist", "clear", "shop").err == "None of them is on the blacklist\n"
     assert run("blacklist", "clear", "vassal/worker").out == "vassal.emperor/worker cleared\n"
+    assert run("blacklist", "clear", "blacklistentry.emperor/worker").out == "vassal.emperor/worker cleared\n"
     assert run("blacklist", "clear", "nobody").code == 1
+
+
+def test_get_blacklist(run: Run, emperor: FakeEmperor, server: Any) -> None:
+    empty = run("get", "blacklist")
+    assert (empty.code, empty.out, empty.err) == (0, "", "No resources found\n")
+    server(lambda: [emperor.put(blacklisted(name)) for name in ("blog.ini", "worker")])
+    table = run("get", "blacklist")
+    assert without_ages(table.out) == without_ages(run("blacklist", "list").out)
+    assert [line.split()[0] for line in table.out.splitlines()] == ["NAME", "blog.ini", "worker"]
+    assert len(run("get", "bl", "--no-headers").out.splitlines()) == 2
+    assert [line.split()[0] for line in run("get", "bl", "worker", "blog").out.splitlines()[1:]] == [
+        "worker",
+        "blog.ini",
+    ]
+    assert run("get", "blacklistentries", "-o", "name").out == (
+        "blacklistentry.emperor/blog.ini\nblacklistentry.emperor/worker\n"
+    )
+    wide = run("get", "blacklist/worker", "-o", "wide", "--no-headers").out
+    assert wide.endswith("exited with code 3\n")
+    assert run("get", "blacklist", "-l", "team=web", "-o", "name").out == "blacklistentry.emperor/blog.ini\n"
+
+
+def test_a_named_entry_shows_the_last_lines_of_the_log(run: Run, emperor: FakeEmperor, server: Any) -> None:
+    server(lambda: emperor.put(blacklisted("worker")))
+    emperor.logs.texts["worker"] = b"one\n\x1b[2Jtwo\n"
+    entry = json.loads(run("get", "blacklist", "worker", "-o", "json").out)
+    assert (entry["kind"], entry["metadata"]["name"], entry["attempts"]) == ("BlacklistEntry", "worker", 3)
+    assert entry["log"] == {"lines": ["one", "\x1b[2Jtwo"], "message": ""}
+    text = run("get", "blacklist", "worker", "-o", "yaml").out
+    assert "\x1b" not in text
+    assert yaml.safe_load(text) == entry
+    assert "log" not in json.loads(run("get", "blacklist", "-o", "json").out)["items"][0]
+
+
+def test_who_is_not_on_the_blacklist_is_not_found_there(run: Run) -> None:
+    result = run("get", "blacklist", "shop", "nobody")
+    assert (result.code, result.out) == (1, "")
+    assert result.err.splitlines() == [
+        'Error from server (NotFound): blacklistentries "shop" not found: this vassal is not on the blacklist',
+        'Error from server (NotFound): vassals "nobody" not found',
+    ]
+    assert run("get", "blacklist", "shop", "--ignore-not-found").code == 0
+
+
+def test_several_kinds_at_once(run: Run, emperor: FakeEmperor, server: Any) -> None:
+    server(lambda: emperor.put(blacklisted("worker")))
+    result = run("get", "vassals,blacklist")
+    vassals, entries = (part.splitlines() for part in result.out.split("\n\n"))
+    assert [line.split()[0] for line in vassals] == [
+        *("NAME", "vassal.emperor/blog.ini", "vassal.emperor/shop", "vassal.emperor/worker"),
+    ]
+    assert [line.split()[0] for line in entries] == ["NAME", "blacklistentry.emperor/worker"]
+    everything = json.loads(run("get", "bl,v", "-o", "json").out)
+    assert [item["kind"] for item in everything["items"]] == ["BlacklistEntry", "Vassal", "Vassal", "Vassal"]
+    both = run("get", "vassal/worker", "blacklist/worker", "-o", "name").out
+    assert both == "vassal.emperor/worker\nblacklistentry.emperor/worker\n"
 
 
 def test_version(run: Run, path: Path) -> None:
@@ -359,3 +449,11 @@ def test_watching(
     monkeypatch.undo()
     assert codes == [1]
     assert err.text == f"The Emperor at {path} ended the watch: it is stopping\n"
+
+
+def test_stats(run: Run) -> None:
+    shown = run("stats")
+    assert (shown.code, shown.err) == (0, "")
+    assert [one["id"] for one in json.loads(shown.out)["vassals"]] == ["blog.ini", "shop", "worker"]
+    assert shown.out.startswith('{\n    "version": ')
+    assert yaml.safe_load(run("stats", "-o", "yaml").out) == json.loads(shown.out)

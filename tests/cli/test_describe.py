@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from emperorctl.cli.describe import lines_of
@@ -31,6 +32,9 @@ def test_a_vassal_in_good_health() -> None:
         "Status:       Running\n"
         "Ready:        1/1\n"
         "Restarts:     0\n"
+        "First Run:    2026-11-24T03:00:00Z (60m ago)\n"
+        "Last Run:     2026-11-24T03:00:00Z (60m ago)\n"
+        "Reloads:      0\n"
         "Last Reload:  <none>\n"
         "Last Exit:    <none>\n"
         "Blacklist:    <none>\n"
@@ -95,8 +99,8 @@ def test_a_blacklisted_vassal_says_why_and_when() -> None:
     assert "Last Exit:    Error: exited with code 3, 10s ago\n" in text
     assert "Blacklist:    3 attempts since 10m, next try in 2s (waits 12s)\n" in text
     assert (
-        "Why:          exited with code 3; retry now with: emperorctl blacklist clear shop"
-        " (the next try is due in 2s)\n" in text
+        "Why:          exited with code 3; retry now with: emperorctl blacklist clear shop (since 10s);"
+        " fix the cause (see emperorctl logs shop); the next try is due in 2s\n" in text
     )
     assert "Spec:  <none>\n" in text
     assert "Processes:  <none>\n" in text
@@ -106,7 +110,34 @@ def test_a_blacklisted_vassal_says_why_and_when() -> None:
 def test_a_refused_edit_of_a_running_vassal_is_told() -> None:
     one = vassal("shop")
     one["status"]["conditions"][0] |= {"status": "False", "reason": "UnknownField", "message": "shop.yaml:3: no"}
-    assert "Why:          shop.yaml:3: no\n" in described(one)
+    expected = "shop.yaml:3: no (since 60m); /etc/vassals/shop.yaml is read again as soon as it is saved corrected"
+    assert f"Why:          {expected}\n" in described(one)
+
+
+def test_what_is_not_there_has_no_line() -> None:
+    text = described(vassal("shop"))
+    for key in ("Throttled:", "Last Heartbeat:", "Message:", "Zerg Of:", "Why:"):
+        assert key not in text
+
+
+def test_what_a_vassal_says_of_itself() -> None:
+    text = described(
+        vassal(
+            "shop",
+            status_message="serving\x1b]0;x\x07\n3 of 4",
+            status_lastHeartbeat="2026-11-24T03:59:55Z",
+            status_throttledUntil="2026-11-24T04:00:03Z",
+            status_zergOf="broodlord",
+            status_reloads=2,
+            status_lastReload="2026-11-24T03:59:00Z",
+        )
+    )
+    fields = dict(re.findall(r"(?m)^([A-Z][A-Za-z ]*): +(.+)$", text))
+    assert fields["Message"] == "serving\\x1b]0;x\\x07 3 of 4"
+    assert fields["Last Heartbeat"] == "2026-11-24T03:59:55Z (5s ago)"
+    assert fields["Throttled"] == "next try in 3s"
+    assert fields["Zerg Of"] == "broodlord"
+    assert fields["Reloads"] == "2"
 
 
 def test_a_choice_without_settings_is_a_word() -> None:

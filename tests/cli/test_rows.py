@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from emperorctl.cli.rows import age, event_row, labels_cell, until, vassal_row
+from emperorctl.cli.rows import age, blacklist_row, event_row, labels_cell, until, vassal_row
 from tests.fakes.emperor import BORN, vassal
 
 NOW = BORN + 3600
@@ -50,6 +50,44 @@ def test_times_to_come() -> None:
 def test_labels() -> None:
     assert labels_cell(vassal("shop", meta_labels={"b": "2", "a": "1"})) == "a=1,b=2"
     assert labels_cell(vassal("shop")) == "<none>"
+
+
+@pytest.mark.parametrize(
+    ("last", "word", "message"),
+    [
+        ({"code": 3, "reason": "Error", "message": "exited with code 3"}, "ExitCode:3", "exited with code 3"),
+        ({"code": 0, "reason": "Completed", "message": "exited with code 0"}, "Completed", "exited with code 0"),
+        ({"signal": 9, "reason": "Signaled", "message": "killed by SIGKILL"}, "Signal:9", "killed by SIGKILL"),
+        ({"reason": "CommandNotFound", "message": "no such command"}, "CommandNotFound", "no such command"),
+        (None, "<none>", "<none>"),
+    ],
+)
+def test_an_entry_of_the_blacklist(last: dict[str, object] | None, word: str, message: str) -> None:
+    entry = {
+        "metadata": {"name": "shop"},
+        "attempts": 3,
+        "firstAttempt": "2026-11-24T03:50:00Z",
+        "lastAttempt": "2026-11-24T03:59:50Z",
+        "throttle": 12.0,
+        "nextTry": "2026-11-24T04:00:02Z",
+        "lastExit": last,
+    }
+    row = ["shop", "3", "12s", "10m ago", "10s ago", "in 2s", word]
+    assert blacklist_row(entry, NOW) == row
+    assert blacklist_row(entry, NOW, wide=True) == [*row, message]
+
+
+@pytest.mark.parametrize(
+    ("involved", "shown"),
+    [
+        ({"kind": "Emperor", "name": "emperor"}, "emperor"),
+        ({"kind": "Monitor", "name": "dir:///etc/vassals"}, "monitor/dir:///etc/vassals"),
+    ],
+)
+def test_events_that_are_not_a_vassals(involved: dict[str, str], shown: str) -> None:
+    when = "2026-11-24T03:57:00Z"
+    event = {"type": "Normal", "reason": "Polling", "message": "", "count": 1, "lastTimestamp": when}
+    assert event_row({**event, "involvedObject": involved}, NOW)[3] == shown
 
 
 @pytest.mark.parametrize(("count", "seen"), [(1, "3m"), (5, "3m (x5 over 10m)")])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -67,9 +68,16 @@ def vassal(name: str, **changes: Any) -> dict[str, Any]:
             "respawns": 0,
             "lastRespawn": None,
             "lastReload": None,
+            "reloads": 0,
+            "firstRun": "2026-11-24T03:00:00Z",
+            "lastRun": "2026-11-24T03:00:00Z",
             "lastExit": None,
             "blacklist": None,
+            "throttledUntil": None,
             "suspended": False,
+            "message": "",
+            "lastHeartbeat": None,
+            "zergOf": "",
             "log": f"/var/lib/emperorctl/logs/{name}.log",
         },
     }
@@ -184,3 +192,6 @@ class FakeEmperor:
         if self.broken:
             raise RuntimeError("a bug")
         return {"version": "0.1.0", "pid": 1}
+
+    def stats(self) -> bytes:
+        return json.dumps({"version": "0.1.0", "vassals": [{"id": name} for name in self.objects]}).encode()

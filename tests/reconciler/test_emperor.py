@@ -46,7 +46,7 @@ class Court:
         self.emperor = Emperor(parts, lambda: {"version": "1"})
 
     def render(self, name: str) -> dict[str, Any]:
-        return vassal_object(name, self.realm.controller.records[name], self.realm.time, "")
+        return vassal_object(name, self.realm.controller.records[name], self.realm.time)
 
     def shown(self, name: str) -> dict[str, Any]:
         data = self.board.get(name)

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from emperorctl.models.errors import UserError
-from emperorctl.reconciler.api.listener import PATH_MAX, Listener
+from emperorctl.reconciler.api.listener import PATH_MAX, Listener, control_place
 from emperorctl.reconciler.api.peers import Peer, may_command, peer_of
 from tests.fakes.control import ask, served
 from tests.fakes.emperor import FakeEmperor
 
 
 def opened(path: Path) -> Listener:
-    listener = Listener(str(path), lambda connection: connection.close())
+    listener = Listener(control_place(str(path)), lambda connection: connection.close())
     listener.open()
     return listener
 

@@ -12,6 +12,7 @@ from tests.fakes.control import Answer, ask, served
 from tests.fakes.emperor import FakeEmperor, vassal
 
 VASSALS = "/apis/emperor/v1/vassals"
+BLACKLIST = "/apis/emperor/v1/blacklist"
 Asking = Callable[..., Answer]
 
 
@@ -31,7 +32,14 @@ def emperor() -> FakeEmperor:
                 "lastAttempt": "2026-11-24T03:01:00Z",
                 "throttle": 3.0,
                 "nextTry": "2026-11-24T03:01:03Z",
+                "lastExit": {
+                    "code": 3,
+                    "reason": "Error",
+                    "message": "exited with code 3",
+                    "at": "2026-11-24T03:01:00Z",
+                },
             },
+            meta_labels={"shift": "night"},
         ),
     )
 
@@ -173,14 +181,74 @@ def test_only_what_is_in_the_table(asking: Asking, method: str, target: str, cod
     assert refusal(asking(method, target))[:2] == (code, reason)
 
 
+def test_the_statistics(asking: Asking) -> None:
+    answer = asking("GET", "/apis/emperor/v1/stats")
+    assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
+    assert list(answer.json) == ["version", "vassals"]
+
+
 def test_the_blacklist(asking: Asking) -> None:
     answer = asking("GET", "/apis/emperor/v1/blacklist")
     assert answer.json["kind"] == "BlacklistEntryList"
     (entry,) = answer.json["items"]
     assert entry["kind"] == "BlacklistEntry"
-    assert entry["metadata"] == {"name": "worker"}
-    assert entry["attempts"] == 3
-    assert entry["throttle"] == 3.0
+    assert entry == {
+        "apiVersion": "emperor/v1",
+        "kind": "BlacklistEntry",
+        "metadata": {"name": "worker", "labels": {"shift": "night"}},
+        "attempts": 3,
+        "firstAttempt": "2026-11-24T03:00:00Z",
+        "lastAttempt": "2026-11-24T03:01:00Z",
+        "throttle": 3.0,
+        "nextTry": "2026-11-24T03:01:03Z",
+        "lastExit": {"code": 3, "reason": "Error", "message": "exited with code 3", "at": "2026-11-24T03:01:00Z"},
+    }
+    assert names(asking("GET", "/apis/emperor/v1/blacklist?labelSelector=shift")) == ["worker"]
+    assert names(asking("GET", "/apis/emperor/v1/blacklist?labelSelector=!shift")) == []
+
+
+def test_an_entry_of_the_blacklist_ends_with_the_last_lines_of_the_log(asking: Asking, emperor: FakeEmperor) -> None:
+    (listed,) = asking("GET", BLACKLIST).json["items"]
+    emperor.logs.texts["worker"] = b"".join(b"line %d \xff\n" % number for number in range(12))
+    entry = asking("GET", f"{BLACKLIST}/worker").json
+    assert entry.pop("log") == {"lines": [f"line {number} \\xff" for number in range(2, 12)], "message": ""}
+    assert entry == listed
+
+
+def test_an_entry_of_one_who_printed_nothing(asking: Asking) -> None:
+    assert asking("GET", f"{BLACKLIST}/worker").json["log"] == {"lines": [], "message": "it has printed nothing"}
+
+
+def test_an_entry_says_where_output_went_that_is_not_captured(asking: Asking, emperor: FakeEmperor) -> None:
+    held = emperor.objects["worker"]["status"]["blacklist"]
+    emperor.put(vassal("blog.ini", status_kind="uwsgi", status_log="", status_blacklist=held))
+    log = asking("GET", f"{BLACKLIST}/blog.ini").json["log"]
+    assert log["lines"] == []
+    assert log["message"].startswith('the output of "blog.ini" is not captured: it goes to the Emperor\'s stderr')
+
+
+@pytest.mark.parametrize("text", [b"x" * 100_000, "é€𐍈".encode() * 10_000, b"\x80" * 100_000, b"a\n" * 9 + b"y" * 9000])
+def test_an_entry_holds_a_bounded_part_of_the_log(asking: Asking, emperor: FakeEmperor, text: bytes) -> None:
+    emperor.logs.texts["worker"] = text
+    lines = asking("GET", f"{BLACKLIST}/worker").json["log"]["lines"]
+    assert lines[0].startswith("…")
+    held = "\n".join(lines)[1:]
+    assert text.decode(errors="backslashreplace").endswith(held)
+    # What can't be decoded takes four characters a byte.
+    assert 1000 < len(held) <= 4 * 4096
+
+
+@pytest.mark.parametrize(("name", "what"), [("shop", 'blacklistentries "shop"'), ("nobody", 'vassals "nobody"')])
+def test_one_that_is_not_on_the_blacklist(asking: Asking, name: str, what: str) -> None:
+    code, reason, message = refusal(asking("GET", f"{BLACKLIST}/{name}"))
+    assert (code, reason) == (404, "NotFound")
+    assert message.startswith(f"{what} not found")
+
+
+def test_a_vassal_may_be_called_clear(asking: Asking, emperor: FakeEmperor) -> None:
+    emperor.put(vassal("clear", status_blacklist=emperor.objects["worker"]["status"]["blacklist"]))
+    assert asking("GET", f"{BLACKLIST}/clear").json["metadata"]["name"] == "clear"
+    assert refusal(asking("POST", f"{BLACKLIST}/worker"))[:2] == (405, "MethodNotAllowed")
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"names": null}', b'{"names": []}', b'{"names": ["worker"]}'])
@@ -224,6 +292,31 @@ def test_events(asking: Asking, emperor: FakeEmperor) -> None:
     assert reasons("involvedObject=nobody") == []
     assert reasons("types=Warning") == ["Crashed"]
     assert reasons("types=Warning&involvedObject=gone") == []
+
+
+def test_events_are_about_vassals_sources_or_the_emperor(asking: Asking, emperor: FakeEmperor) -> None:
+    emperor.note("dir:///etc/vassals", "EventsLost")
+    emperor.note("", "ZygoteReplaced")
+    emperor.note("emperor", "Spawned")
+    emperor.note("/srv/x/a b.ini", "Spawned")
+
+    def involved(query: str = "") -> list[tuple[str, str]]:
+        items = asking("GET", f"/apis/emperor/v1/events?{query}").json["items"]
+        return [(item["involvedObject"]["kind"], item["involvedObject"]["name"]) for item in items]
+
+    everything = [
+        ("Monitor", "dir:///etc/vassals"),
+        ("Emperor", "emperor"),
+        ("Vassal", "emperor"),
+        ("Vassal", "/srv/x/a b.ini"),
+    ]
+    assert involved() == everything
+    assert involved("involvedKind=Emperor") == everything[1:2]
+    assert involved("involvedKind=Monitor&involvedObject=dir:///etc/vassals") == everything[:1]
+    assert involved("involvedKind=Vassal&involvedObject=emperor") == everything[2:3]
+    assert involved("involvedKind=Vassal&involvedObject=/srv/x/a+b") == everything[3:]
+    assert involved("involvedKind=Vassal&involvedObject=dir:///etc/vassals") == []
+    assert refusal(asking("GET", "/apis/emperor/v1/events?involvedKind=Pod"))[:2] == (400, "BadRequest")
 
 
 def test_a_log(asking: Asking, emperor: FakeEmperor) -> None:
