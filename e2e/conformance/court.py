@@ -19,6 +19,8 @@ from pathlib import Path
 from signal import SIGKILL, SIGTERM
 from typing import Any, ClassVar, TypeVar
 
+import psutil
+
 from e2e.conformance.stage import Puppet, Stage
 from e2e.harness import Emperor, Household, alive, command_path, wait_for
 from e2e.real_uwsgi import RealEmperor
@@ -180,7 +182,7 @@ class Court(ABC):
         )
 
     def subject(self, name: str = "a.ini", *, loyal: bool = False) -> Puppet:
-        """Write a vassal file and wait for its puppet, which has said that it is ready and accepts (and is loyal)."""
+        """Have a vassal file, and wait for its puppet, which has said that it is ready and accepts (and is loyal)."""
         if not (self.vassals / name).exists():
             self.write(name)
         puppet = self.wait_puppet(name)
@@ -193,13 +195,6 @@ class Court(ABC):
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("EMPERORCTL_", "UWSGI_", "XDG_", "PYTHON"))}
         kept["PATH"] = f"{command_path('uwsgi').parent}:{kept.get('PATH', '/usr/bin:/bin')}"
         return kept | {"HOME": str(self.root)} | dict(env)
-
-    def _calm_puppets(self) -> None:
-        if self._stage is not None:
-            for puppet in list(self._stage.puppets):
-                if not puppet.gone and puppet.born:
-                    with contextlib.suppress(OSError):
-                        puppet.order(stubborn=False)
 
 
 class RealCourt(Court):
@@ -235,16 +230,17 @@ class RealCourt(Court):
         )
 
     def close(self) -> list[str]:
-        complaints = []
         if self._emperor is not None:
-            self._calm_puppets()
-            if self._stage is not None and alive(self.pid):
-                self.signal(SIGKILL)  # a puppet is one process and dies with it: no need to wait for its scans
+            if alive(self.pid):
+                # Its vassals die with it; Ragnarok would take two scans and more.
+                family = psutil.Process(self.pid).children(recursive=True)
+                self.signal(SIGKILL)
                 self.wait()
+                wait_for(lambda: not any(alive(one.pid) for one in family), _PATIENCE, "its vassals have gone")
             self._emperor.close()
         if self._stage is not None:
             self._stage.close()
-        return complaints
+        return []
 
 
 class OurCourt(Court):
@@ -275,7 +271,9 @@ class OurCourt(Court):
     def close(self) -> list[str]:
         complaints: list[str] = []
         if self._emperor.process is not None:
-            self._calm_puppets()
+            for puppet in self._stage.puppets if self._stage else ():
+                with contextlib.suppress(OSError):  # it may go this moment
+                    puppet.order(stubborn=False)
             complaints = self._emperor.close()
         if self._stage is not None:
             self._stage.close()

@@ -96,11 +96,11 @@ while True:
 class Puppet:
     """One vassal's process. `events` grows as it reports; `gone` once its process has ended."""
 
-    number: int
     connection: socket.socket
     born: dict[str, Any] = field(default_factory=dict)
     events: list[dict[str, Any]] = field(default_factory=list)
     gone: bool = False
+    unread: bytes = b""
 
     @property
     def pid(self) -> int:
@@ -174,7 +174,6 @@ class Stage:
 
     def __init__(self, root: Path) -> None:
         self.puppets: list[Puppet] = []
-        self.diary: list[tuple[int, dict[str, Any]]] = []  # everything in the order of arrival, by puppet
         address = root / "stage"
         self.wrapper = root / "puppet"
         self.wrapper.write_text(_PUPPET.format(python=command_path("python").resolve(), address=str(address)))
@@ -187,7 +186,6 @@ class Stage:
         self._selector.register(self._listening, selectors.EVENT_READ, None)
         self._bell, self._button = socket.socketpair()
         self._selector.register(self._bell, selectors.EVENT_READ, None)
-        self._rest: dict[int, bytes] = {}
         self._thread = threading.Thread(target=self._listen, name="stage", daemon=True)
         self._thread.start()
 
@@ -212,7 +210,7 @@ class Stage:
                     return
                 if key.fileobj is self._listening:
                     connection, _ = self._listening.accept()
-                    puppet = Puppet(len(self.puppets), connection)
+                    puppet = Puppet(connection)
                     self._selector.register(connection, selectors.EVENT_READ, puppet)
                     self.puppets.append(puppet)
                 else:
@@ -225,13 +223,11 @@ class Stage:
         if not data:
             self._selector.unregister(puppet.connection)
             puppet.gone = True
-            self.diary.append((puppet.number, {"event": "gone"}))
             return
-        *lines, self._rest[puppet.number] = (self._rest.get(puppet.number, b"") + data).split(b"\n")
+        *lines, puppet.unread = (puppet.unread + data).split(b"\n")
         for line in lines:
             event = json.loads(line)
             if event["event"] == "born":
                 puppet.born = event
             else:
                 puppet.events.append(event)
-            self.diary.append((puppet.number, event))

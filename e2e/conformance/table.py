@@ -25,7 +25,7 @@ _HEAD = """# Like uWSGI's own Emperor, scenario by scenario
 Each row is a test that runs twice: under the real `uwsgi --emperor` of uWSGI 2.0.31, and under `emperorctl run` with
 the same options. Both are looked at from outside: statistics document, HTTP answers, processes, what a vassal hears and
 is given, files, the order of events. The rows are what the tests in `e2e/conformance/` declare, and
-`python -m e2e.conformance` writes this page anew.
+`make conformance` (or `python -m e2e.conformance`) writes this page anew.
 
 Where uWSGI's manual and its binary differ, emperorctl follows the manual. Two things hold everywhere and are in no row:
 emperorctl sees a change at once and not at the next scan, and it does throttle spawns, which 2.0.31 does not (the tests

@@ -12,16 +12,20 @@ from e2e.conformance.stage import Puppet
 _TWO = ("--emperor-broodlord", "2")
 
 
-def _brood(court: Court, zergs: int = 2) -> tuple[Puppet, list[Puppet]]:
+def _brood(court: Court, zergs: int = 2, *options: str) -> tuple[Puppet, list[Puppet]]:
     """A broodlord a.ini, which is loyal, and so many zergs that it called for one by one."""
-    court.start(*_TWO)
+    court.start(*_TWO, *options)
     lord = court.subject(loyal=True)
     found = []
     for number in range(1, zergs + 1):
         lord.say(30)
         found.append(court.wait_puppet("a.ini:zerg", number))
-    court.wait_for(lambda: len(_zergs(court)) == zergs, f"{zergs} zergs in the statistics")
+    _wait_zergs(court, zergs)
     return lord, found
+
+
+def _wait_zergs(court: Court, count: int) -> None:
+    court.wait_for(lambda: len(_zergs(court)) == count, f"{count} zergs in the statistics")
 
 
 def _zergs(court: Court) -> list[dict[str, object]]:
@@ -32,7 +36,7 @@ def _zergs(court: Court) -> list[dict[str, object]]:
     "A vassal says 30 twice (--emperor-broodlord 2)",
     uwsgi="a zerg for each: argv `--ini a.ini:zerg`, same directory, UWSGI_BROODLORD_NUM 1 and 2 (a counter over"
     " all); in the statistics zerg 1, born and last_mod now, and both have the id a.ini:zerg",
-    emperorctl="the same, but the second one's id is a.ini:zerg2, and born and last_mod are the file's time",
+    emperorctl="the same, but the second one's id is a.ini:zerg2, and last_mod is the file's time",
     why="an id names one vassal, for `logs`, `stop` and everything else",
 )
 def test_zergs(court: Court) -> None:
@@ -49,7 +53,7 @@ def test_zergs(court: Court) -> None:
     ]
     broodlord = court.wait_vassal("a.ini")
     assert broodlord["zerg"] == 0
-    assert all((vassal["born"] == broodlord["born"]) == (not court.real) for vassal in found)
+    assert all((vassal["last_mod"] == broodlord["last_mod"]) == (not court.real) for vassal in found)
     assert {vassal["monitor"] for vassal in found} == {broodlord["monitor"]}
 
 
@@ -65,7 +69,7 @@ def test_limit(court: Court) -> None:
     court.wait_look()
     assert len(_zergs(court)) == 2
     first.order(exit=0)
-    court.wait_for(lambda: len(_zergs(court)) == 1, "one zerg is gone")
+    _wait_zergs(court, 1)
     other.say(30)
     zerg = court.wait_puppet("b.ini:zerg")
     assert zerg.env["UWSGI_BROODLORD_NUM"] == "3"
@@ -73,25 +77,39 @@ def test_limit(court: Court) -> None:
 
 
 @scenario(
-    "A zerg dies, loyal or not",
-    uwsgi="not started again; the next call brings another, unless the dead one was not loyal and its entry in the"
-    " blacklist still waits: then the call is dropped",
-    emperorctl="not started again; the next call brings another; nothing is blacklisted",
-    why="a zerg that is gone is not tried again, so there is nothing to wait for",
+    "A loyal zerg dies",
+    uwsgi="not started again, and not blacklisted; the next call brings another",
 )
 def test_zerg_dies(court: Court) -> None:
-    lord, (first, second) = _brood(court)
-    first.say(17)
-    court.wait_for(lambda: any(vassal["loyal"] for vassal in _zergs(court)), "a loyal zerg")
-    first.order(exit=1)
-    court.wait_for(lambda: len(_zergs(court)) == 1, "one zerg is gone")
-    second.order(exit=1)
-    court.wait_for(lambda: not _zergs(court), "both are gone")
+    lord, (zerg,) = _brood(court, 1)
+    zerg.say(17)
+    court.wait_for(lambda: _zergs(court)[0]["loyal"], "a loyal zerg")
+    zerg.order(exit=1)
+    _wait_zergs(court, 0)
     court.wait_look()
-    assert len(court.stage.named("a.ini:zerg")) == 2
-    assert any(entry["id"].startswith("a.ini:") for entry in court.stats()["blacklist"]) == court.real
+    assert len(court.stage.named("a.ini:zerg")) == 1
+    assert not court.stats()["blacklist"]
     lord.say(30)
-    court.wait_puppet("a.ini:zerg", 3)
+    court.wait_puppet("a.ini:zerg", 2)
+
+
+@scenario(
+    "Zergs die before they are loyal (--emperor-throttle 60000)",
+    uwsgi="not started again, but blacklisted under their id; a call while that entry waits is dropped",
+    emperorctl="not started again, and not blacklisted; the next call brings another",
+    why="it is a call that starts a zerg, and no file: there is nothing to keep from being tried again",
+)
+def test_disloyal_zergs_die(court: Court) -> None:
+    lord, zergs = _brood(court, 2, "--emperor-throttle", "60000")
+    for number, zerg in enumerate(zergs, 1):
+        zerg.order(exit=1)
+        _wait_zergs(court, 2 - number)
+    assert [entry["id"] for entry in court.stats()["blacklist"]] == (["a.ini:zerg"] if court.real else [])
+    lord.say(30)
+    court.wait_look()
+    if not court.real:
+        court.wait_puppet("a.ini:zerg", 3)
+    assert len(court.stage.named("a.ini:zerg")) == (2 if court.real else 3)
 
 
 @scenario("A zerg says 22", uwsgi="told 0, gone, and not started again")
@@ -101,7 +119,7 @@ def test_zerg_will(court: Court) -> None:
     zerg.say(22)
     zerg.wait_gone()
     assert zerg.bytes == [0]
-    court.wait_for(lambda: not _zergs(court), "it is forgotten")
+    _wait_zergs(court, 0)
     court.wait_look()
     assert len(court.stage.named("a.ini:zerg")) == 1
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from signal import SIGKILL, SIGURG
+from typing import Any
 
 from e2e.conformance.court import Court
 from e2e.conformance.declarations import scenario
@@ -41,6 +42,9 @@ def test_flags(court: Court) -> None:
     court.write("a.ini")
     court.start()
     puppet = court.wait_puppet("a.ini")
+    court.write("b.ini")
+    court.wait_puppet("b.ini").say(5)
+    assert court.wait_vassal("b.ini", accepting=1)["ready"] == int(not court.real)
     flags = ("ready", "accepting", "loyal")
     assert [court.wait_vassal("a.ini")[flag] for flag in flags] == [0, 0, 0]
     puppet.say(1)
@@ -90,6 +94,16 @@ def test_loyal_exits(court: Court) -> None:
     assert not court.blacklisted("a.ini")
 
 
+def _wait_attempt(court: Court, number: int) -> dict[str, Any]:
+    """Wait until the blacklist counts so many attempts of a.ini; its entry."""
+
+    def look() -> dict[str, Any] | None:
+        entry = court.blacklisted("a.ini")
+        return entry if entry and entry["attempt"] == number else None
+
+    return court.wait_for(look, f"attempt {number}")
+
+
 @scenario(
     "A vassal dies before it is loyal, and again",
     uwsgi="blacklist entry {id, throttle_level 1, attempt 0, first_attempt, last_attempt}; while it waits it is no"
@@ -107,11 +121,7 @@ def test_disloyal(court: Court) -> None:
         puppet.say(1, 5)
         court.wait_vassal("a.ini", pid=puppet.pid, ready=1)
         puppet.order(exit=1)
-        attempts = attempt - int(court.real)
-        entry = court.wait_for(
-            lambda n=attempts: found if (found := court.blacklisted("a.ini")) and found["attempt"] == n else None,
-            f"attempt {attempts}",
-        )
+        entry = _wait_attempt(court, attempt - int(court.real))
         levels.append(entry["throttle_level"])
         assert list(entry) == ["id", "throttle_level", "attempt", "first_attempt", "last_attempt"]
         if attempt == 2:

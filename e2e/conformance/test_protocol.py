@@ -27,8 +27,6 @@ def test_will(court: Court) -> None:
 @scenario(
     "A vassal says 22 before it is loyal",
     uwsgi="the same, and blacklisted",
-    emperorctl="the same as a loyal one: not blacklisted",
-    why="going as announced is not a failure",
 )
 def test_disloyal_will(court: Court) -> None:
     court.start()
@@ -37,7 +35,7 @@ def test_disloyal_will(court: Court) -> None:
     puppet.wait_gone()
     assert puppet.bytes == [0]
     court.wait_puppet("a.ini", 2)
-    assert bool(court.blacklisted("a.ini")) == court.real
+    assert court.blacklisted("a.ini")
 
 
 @scenario(
@@ -107,7 +105,9 @@ def test_curse_touched(court: Court) -> None:
 
 @scenario(
     "A vassal takes no notice of byte 0 (its file is gone; --emperor-curse-tolerance 2)",
-    uwsgi="SIGKILL after the tolerance",
+    uwsgi="SIGKILL after the tolerance; until then, cursed is the time of the order to stop",
+    emperorctl="SIGKILL after the tolerance; cursed is 0",
+    why="it still keeps its protocol socket, which is what cursed is about",
 )
 def test_stubborn(court: Court) -> None:
     court.start("--emperor-curse-tolerance", "2")
@@ -115,6 +115,7 @@ def test_stubborn(court: Court) -> None:
     puppet.order(stubborn=True)
     court.remove("a.ini")
     puppet.wait_bytes(0)
+    assert bool(court.wait_vassal("a.ini", pid=puppet.pid)["cursed"]) == court.real
     puppet.wait_gone()
     assert puppet.bytes == [0]
     assert puppet.exit_code is None
