@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import socket
 import tempfile
 import time
@@ -240,6 +241,7 @@ class RealCourt(Court):
             self._emperor.close()
         if self._stage is not None:
             self._stage.close()
+        shutil.rmtree(self.root, ignore_errors=True)
         return []
 
 

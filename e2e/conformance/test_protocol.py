@@ -136,7 +136,7 @@ def test_heartbeat(court: Court, uwsgi_python: Path, free_port: int) -> None:
     court.touch("a.ini")
     court.wait_vassal("a.ini", respawns=1, accepting=1)
     court.wait_for(
-        lambda: (now := court.vassal("a.ini")) and now["last_heartbeat"] >= beat + 5, "heartbeats for five seconds"
+        lambda: (now := court.vassal("a.ini")) and now["last_heartbeat"] >= beat + 4, "heartbeats for four seconds"
     )
     assert court.wait_vassal("a.ini")["pid"] == first["pid"]
 
