@@ -125,8 +125,15 @@ class _Reign:
         self.controller.changed = self.board.change
         self.controller.forgotten = self.board.remove
         told = orders.settings
+        directory = told.emperor_on_demand_directory
         run = UwsgiRun(
-            told.binary_path, told.emperor_wrapper, told.uwsgi_logs == "capture", grace=told.emperor_curse_tolerance
+            told.binary_path,
+            told.emperor_wrapper,
+            told.uwsgi_logs == "capture",
+            grace=told.emperor_curse_tolerance,
+            on_demand_extension=told.emperor_on_demand_extension,
+            on_demand_directory=os.path.abspath(directory) if directory else None,
+            on_demand_exec=told.emperor_on_demand_exec,
         )
         self.context = MonitorContext(
             publish=self.store.apply,
