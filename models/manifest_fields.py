@@ -16,13 +16,15 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     JsonValue,
     PlainValidator,
     WithJsonSchema,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
-from pydantic_core import PydanticCustomError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from emperorctl.models.durations import format_duration, parse_duration
 from emperorctl.models.names import printable
@@ -31,6 +33,8 @@ from emperorctl.models.signals import signal_number
 __all__ = [
     "ARGUMENT_MAX",
     "UNLIMITED",
+    "HookStep",
+    "Hooks",
     "LimitPair",
     "Manifest",
     "Metadata",
@@ -46,6 +50,7 @@ ARGUMENT_MAX = 128 * 1024 - 1
 """The kernel's limit for one argument or one `NAME=value` (MAX_ARG_STRLEN), in bytes, without the final NUL."""
 UNLIMITED = "unlimited"
 _ID_MAX = 2**31 - 1
+_HOOK_STEPS_MAX = 16
 _LIMIT_MAX = 2**63 - 1
 _RESERVED = ("EMPERORCTL_", "UWSGI_EMPEROR_")
 _NOTIFY_RESERVED = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
@@ -215,6 +220,23 @@ def _duration(longest: float) -> Callable[[Any], float]:
     return read
 
 
+def _hook_timeout(value: Any) -> float:
+    seconds = _duration(3600.0)(value)
+    if seconds < 0.1:
+        raise _expected("a duration from 100ms to 1h", value)
+    return seconds
+
+
+def _hook_steps(value: Any) -> Any:
+    if isinstance(value, dict):
+        return [value]
+    if isinstance(value, str) or (isinstance(value, list) and value and isinstance(value[0], str)):
+        raise refused("expected {command: [program, …]}, or a list of these", "write {command: [program, argument]}")
+    if isinstance(value, list) and not 1 <= len(value) <= _HOOK_STEPS_MAX:
+        raise refused(f"expected 1 to {_HOOK_STEPS_MAX} commands, got {len(value)}", "call one script that does it all")
+    return value
+
+
 def _labels(value: Any) -> Any:
     for key, content in value.items() if isinstance(value, dict) else ():
         prefix, slash, name = key.rpartition("/")
@@ -372,6 +394,47 @@ class Rlimits(_Fields):
                 yield info.alias or field, pair
 
 
+class HookStep(_Fields):
+    """One command of a hook. It has the vassal's environment and EMPEROR_HOOK, and runs in its working directory."""
+
+    command: Annotated[
+        list[Argument],
+        BeforeValidator(_command),
+        Field(min_length=1, description="The program and its arguments. No shell is involved."),
+    ]
+    timeout: Annotated[float, PlainValidator(_hook_timeout), _DURATION_SCHEMA] = Field(
+        30.0,
+        description="How long it may take, at most 1h; then it gets SIGKILL, with everything that it started.",
+        json_schema_extra=_default("30s"),
+    )
+    as_emperor: bool = Field(False, description="Run it as the Emperor's user rather than the vassal's.")
+
+
+class _OneOrMany:
+    """For the schema: one step, or a list of them."""
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        many = handler(core)
+        return {"anyOf": [many["items"], {**many, "minItems": 1, "maxItems": _HOOK_STEPS_MAX}]}
+
+
+_HookSteps = Annotated[list[HookStep], BeforeValidator(_hook_steps), _OneOrMany()]
+
+
+class Hooks(_Fields):
+    """Commands around a launch: one, or a list of them, run one after another. A running vassal keeps the hooks that it
+    was started with."""
+
+    pre_start: _HookSteps = Field([], description="Before the program is started; where it fails, the start fails.")
+    post_start: _HookSteps = Field([], description="Once the program runs; a failure is only reported.")
+    pre_stop: _HookSteps = Field(
+        [], description="Before the program is told to stop, within its grace period; a failure is only reported."
+    )
+    post_stop: _HookSteps = Field(
+        [], description="Once the program and all it started are gone; a failure is only reported."
+    )
+
+
 class Spec(_Fields):
     """What runs, and how. uWSGI's magic variables (%n, %d …) work in every string; %% is a percent sign."""
 
@@ -396,6 +459,7 @@ class Spec(_Fields):
     readiness: Readiness | None = Field(
         None, description="How it says that it is ready; a change replaces the process."
     )
+    hooks: Hooks = Field(Hooks(), description="Commands to run before and after its start and its stop.")
     loyalty: Loyalty = Field(Loyalty(), description="When it counts as loyal.")
     logs: Logs = Field(Logs(), description="How its output is kept.")
 
