@@ -19,7 +19,8 @@ from emperorctl.models.documents import Document, Format, Path, parse
 from emperorctl.models.durations import format_duration
 from emperorctl.models.errors import ConfigError, Problem
 from emperorctl.models.magic import Place, expand
-from emperorctl.models.manifest_fields import UNLIMITED, HookStep, LimitPair, Manifest, Spec, described
+from emperorctl.models.manifest_fields import UNLIMITED, LimitPair, Manifest, Spec, described
+from emperorctl.models.manifest_hooks import HookStep
 from emperorctl.models.manifest_problems import problem_at, problem_of
 from emperorctl.models.names import manifest_name
 from emperorctl.models.source import Claim
