@@ -263,7 +263,7 @@ def _call_off(draft: Draft, direction: Direction) -> None:
     if not observed.hook or memory.vassal is None:
         return
     if direction in _STOPS:
-        reason, message, ordered = _STOPS[direction]
+        reason, message, ordered = _why(draft, direction)
     elif desired is not None and desired.vassal is not None and desired.vassal.hooks != memory.vassal.hooks:
         reason, message, ordered = "HooksChanged", "stopping: its hooks changed", "Replaced"
     else:
@@ -337,11 +337,15 @@ def _reload(draft: Draft) -> None:
 
 
 def _stop(draft: Draft, direction: Direction) -> None:
-    reason, message, ordered = _STOPS[direction]
-    if direction is Direction.REMOVE and draft.look.mercy is not None:
-        reason, message = "Ragnarok", "stopping: the Emperor is ending"
+    reason, message, ordered = _why(draft, direction)
     draft.stop_as_wanted(reason, message)
     draft.memory.ordered = ordered
+
+
+def _why(draft: Draft, direction: Direction) -> tuple[str, str, str]:
+    if direction is Direction.REMOVE and draft.look.mercy is not None:
+        return "Ragnarok", "stopping: the Emperor is ending", ""
+    return _STOPS[direction]
 
 
 def _escalate(draft: Draft) -> None:

@@ -71,17 +71,19 @@ class FakeHost:
         """The ordered process is there."""
         self.next_pid += 1
         process = Process(self.next_pid, self.next_pid, 0, 0, now)
-        self._set(name, replace(self.observe(name), state=LaunchState.ALIVE, process=process))
+        self._set(name, replace(self.observe(name), state=LaunchState.ALIVE, process=process, hook=""))
 
     def fail(self, name: str, now: float, *, transient: bool = False) -> None:
         """The launch never became the program."""
         failure = LaunchFailure(now, "execve", 2, "NoSuchProgram", "no such program", "install it", transient)
-        self._set(name, replace(self.observe(name), state=LaunchState.FAILED, failure=failure))
+        self._set(name, replace(self.observe(name), state=LaunchState.FAILED, failure=failure, hook=""))
 
-    def exit(self, name: str, now: float, *, code: int | None = None, signal: int | None = None) -> None:
-        """The process is gone."""
+    def exit(
+        self, name: str, now: float, *, code: int | None = None, signal: int | None = None, hook: str = ""
+    ) -> None:
+        """The process is gone, and this hook is now run."""
         end = Exit(now, code if signal is None else None, signal)
-        self._set(name, replace(self.observe(name), state=LaunchState.EXITED, exit=end))
+        self._set(name, replace(self.observe(name), state=LaunchState.EXITED, exit=end, hook=hook))
 
     def hook(self, name: str, hook: str) -> None:
         """A hook is now run for its latest launch, or ("") no more."""
