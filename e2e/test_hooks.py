@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-import re
 import shutil
 import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from e2e.harness import Emperor, alive, wait_for
-from e2e.real_uwsgi import RealEmperor
+from e2e.runtime_court import both, court, gone, native
+from emperorctl.models.observed import LaunchState
+from emperorctl.models.vassal import Hook, Hooks
 
 Make = Callable[..., Emperor]
 NOBODY = 65534
 PYTHON = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
+OBEDIENT = "while :; do sleep 0.05; done"
 IN_VAIN = "while :; do sleep 100; done"
 
 
@@ -72,7 +76,7 @@ def all_four(diary: Diary) -> dict[str, Any]:
 @pytest.mark.parametrize("whose", ["own", pytest.param("ordinary", marks=pytest.mark.as_user)])
 def test_the_four_of_them_come_in_order(emperor: Make, diary: Diary, whose: str) -> None:
     made = emperor().start()
-    program = diary.shell("trap 'echo stopped >> $D; exit 0' TERM", "echo program >> $D", "while :; do sleep 0.05; done")
+    program = diary.shell("trap 'echo stopped >> $D; exit 0' TERM", "echo program >> $D", OBEDIENT)
     manifest(made, "web", program, hooks=all_four(diary))
     made.wait_running("web")
     made.wait_for(lambda: len(diary.lines()) == 3, what=f"{whose}: it has started")
@@ -120,7 +124,7 @@ def test_a_failing_prestart_is_a_failed_start_with_its_output(emperor: Make, dia
     described = made.cli("describe", "vassal", "web").stdout
     assert "no database at /srv/db" in described and "PreStartFailed" in described
     assert made.get("web")["status"]["lastExit"]["reason"] == "PreStartFailed"  # type: ignore[index]
-    made.wait_for(lambda: diary.lines(), what="postStop has tidied up")
+    made.wait_for(diary.lines, what="postStop has tidied up")
     assert set(diary.lines()) == {"tidied"}
     # Mended, it is started at once.
     manifest(made, "web", ["sleep", "1000"])
@@ -211,7 +215,7 @@ def test_a_prestop_talks_to_the_program_that_still_runs(emperor: Make, diary: Di
         "trap 'echo drained >> $D' USR1",
         "trap 'echo stopped >> $D; exit 0' TERM",
         f"echo $$ > {diary.directory}/pid",
-        "while :; do sleep 0.05; done",
+        OBEDIENT,
     )
     talk = f"kill -USR1 $(cat {diary.directory}/pid); until grep -q drained $D; do sleep 0.02; done"
     manifest(made, "web", program, hooks={"preStop": {"command": diary.shell(talk, "echo told >> $D")}})
@@ -224,7 +228,7 @@ def test_a_prestop_talks_to_the_program_that_still_runs(emperor: Make, diary: Di
 
 def test_the_grace_period_ends_a_prestop_too(emperor: Make, diary: Diary) -> None:
     made = emperor().start()
-    program = diary.shell("trap 'echo stopped >> $D; exit 0' TERM", "while :; do sleep 0.05; done")
+    program = diary.shell("trap 'echo stopped >> $D; exit 0' TERM", OBEDIENT)
     hooks = {"preStop": diary.says("$$", IN_VAIN, timeout="1h"), "postStop": diary.says("after")}
     manifest(made, "web", program, hooks=hooks, stop={"gracePeriod": "1s"})
     pid = made.wait_running("web")
@@ -294,89 +298,94 @@ def test_ragnarok_runs_them_and_has_an_end(emperor: Make, diary: Diary) -> None:
     assert "slow" in lines
 
 
-# The Emperor's own two, compared with uWSGI's
+# On one host, without a plan
 
-PUPPET = f"""#!{PYTHON} -IS
-import os
-fd = int(os.environ["UWSGI_EMPEROR_FD"])
-os.write(fd, b"\\1\\5\\21")
-while os.read(fd, 1) not in (b"\\0", b""): pass
-"""
+
+@both
+def test_a_hooks_processes_are_found_by_either_containment(tmp_path: Path, diary: Diary, containment: str) -> None:
+    stuck = diary.shell("trap '' TERM", "(setsid sleep 1000 & echo $! >> $D)", "echo $$ >> $D", IN_VAIN)
+    hook = Hook(tuple(stuck), 1.0)
+
+    async def body() -> None:
+        async with court(tmp_path, containment) as made:
+            made.host.launch(replace(native("web", "sleep", "1000"), hooks=Hooks(pre_start=(hook,))), 1, 1)
+            await made.until("web", lambda seen: seen.hook == "preStart")
+            seen = await made.over("web")
+            assert seen.failure is not None and seen.failure.reason == "PreStartFailed" and not seen.failure.transient
+            assert len(diary.lines()) == 2
+            async with asyncio.timeout(10):
+                while made.host._orders or not all(gone(int(line)) for line in diary.lines()):
+                    await asyncio.sleep(0.005)
+
+    asyncio.run(body())
+
+
+@both
+def test_a_lost_zygote_costs_no_hook(tmp_path: Path, diary: Diary, containment: str) -> None:
+    gate = diary.directory / "gate"
+    hook = Hook(tuple(diary.shell("echo $$ >> $D", f"until [ -e {gate} ]; do sleep 0.02; done")))
+
+    async def body() -> None:
+        async with court(tmp_path, containment) as made:
+            made.host.launch(replace(native("web", "sleep", "1000"), hooks=Hooks((hook,), post_stop=(hook,))), 1, 1)
+            async with asyncio.timeout(10):
+                while not diary.lines():
+                    await asyncio.sleep(0.005)
+            os.kill(made.zygote.pid, signal.SIGKILL)
+            async with asyncio.timeout(10):
+                while not any(note.reason == "ZygoteReplaced" for _, note in made.notes):
+                    await asyncio.sleep(0.005)
+            gate.touch()
+            await made.alive("web")
+            assert len(diary.lines()) == 1
+            made.host.end("web", 1)
+            seen = await made.over("web")
+            assert seen.hook == "postStop"
+            seen = await made.until("web", lambda seen: not seen.hook)
+            assert seen.state is LaunchState.EXITED and len(diary.lines()) == 2
+            made.host.forget("web")
+
+    asyncio.run(body())
+
+
+def test_a_host_that_closes_waits_for_no_hook(tmp_path: Path, diary: Diary) -> None:
+    stuck = (Hook(tuple(diary.shell("echo $$ >> $D", IN_VAIN)), 3600.0),)
+
+    async def body() -> None:
+        async with court(tmp_path) as made:
+            for name, hooks in (("a", Hooks(stuck, post_stop=stuck)), ("b", Hooks(post_start=stuck, post_stop=stuck))):
+                made.host.launch(replace(native(name, "sleep", "1000"), hooks=hooks), 1, 1)
+            async with asyncio.timeout(10):
+                while len(diary.lines()) < 2:
+                    await asyncio.sleep(0.005)
+
+    asyncio.run(body())
+    assert len(diary.lines()) == 2 and all(gone(int(line)) for line in diary.lines())
+
+
+# The Emperor's own two; e2e/conformance compares them with uWSGI's
+
 WITNESS = """#!/bin/sh
-echo "$(basename "$0") $# $1 $(id -u) $PWD $UWSGI_VASSALS_DIR ${UWSGI_EMPEROR_FD:+fd}" >> DIARY
+echo "$(basename "$0") $# $1 $(id -u) $PWD $UWSGI_VASSALS_DIR" >> DIARY
 exit 3
 """
 
 
-def scripts(diary: Diary) -> dict[str, Path]:
-    made = {name: diary.directory / name for name in ("puppet", "start", "stop")}
-    for name, path in made.items():
-        path.write_text(PUPPET if name == "puppet" else WITNESS.replace("DIARY", str(diary.file)))
-        path.chmod(0o755)
-    return made
-
-
-def options(found: dict[str, Path]) -> list[str]:
-    return [
-        f"--emperor-wrapper={found['puppet']}",
-        f"--vassals-start-hook={found['start']}",
-        f"--vassals-stop-hook={found['stop']}",
-    ]
-
-
-def life(vassals: Path, wait_loyal: Callable[[], object], pid: Callable[[], int | None], diary: Diary) -> list[str]:
-    """A vassal comes, is killed, comes again and is removed: what the hooks saw, the directory named DIR."""
-    (vassals / "a.ini").write_text("[uwsgi]\n")
-    wait_loyal()
-    first = wait_for(pid, what="it runs")
-    os.kill(first, signal.SIGKILL)
-    wait_for(lambda: len(diary.lines()) >= 3, what="it has been started again")
-    wait_for(lambda: pid() not in {None, first}, what="it runs again")
-    (vassals / "a.ini").unlink()
-    wait_for(lambda: len(diary.lines()) == 4, what="the stop hook has run")
-    # The real one's start hook inherits the vassal's end of the protocol, which it has no use for.
-    return [re.sub(r" fd$", "", line.replace(str(vassals.resolve()), "DIR")).strip() for line in diary.lines()]
-
-
-def test_the_two_of_uwsgi_are_run_as_uwsgi_runs_them(
-    emperor: Make, real_emperor: Callable[..., RealEmperor], diary: Diary
-) -> None:
-    found = scripts(diary)
-    real = real_emperor("--emperor-freq", "1", *options(found))
-
-    def real_pid() -> int | None:
-        seen = real.vassal("a.ini")
-        return int(seen["pid"]) if seen else None
-
-    def real_loyal() -> None:
-        wait_for(lambda: (real.vassal("a.ini") or {}).get("loyal"), what="the real one's is loyal")
-
-    expected = life(real.vassals, real_loyal, real_pid, diary)
-    real.close()
-    diary.file.write_text("")
-    made = emperor(*options(found)).start()
-    ours = life(
-        made.vassals,
-        lambda: made.wait_condition("a.ini", "Loyal", "True"),
-        lambda: made.main_pid("a.ini"),
-        diary,
-    )
-    assert ours == expected
-    uid = os.geteuid()
-    assert ours == [f"{hook} 1 a.ini {uid} DIR DIR" for hook in ("start", "stop", "start", "stop")]
-    # Both are forgiven their failures, and people hear of them.
-    made.wait_log("StartHookFailed: its vassals-start-hook hook failed")
-    made.wait_log("StopHookFailed")
-
-
 @pytest.mark.as_root
-def test_they_are_run_for_native_vassals_too_each_in_its_identity(emperor: Make, diary: Diary) -> None:
-    found = scripts(diary)
-    made = emperor(*options(found)).start()
-    made.root.chmod(0o755)
-    manifest(made, "web", ["sleep", "1000"], user=NOBODY, env={"PATH": "/nonexistent:/usr/bin:/bin"})
+def test_the_emperors_hooks_are_for_native_vassals_too_each_in_its_identity(emperor: Make, diary: Diary) -> None:
+    options = []
+    for name in ("start", "stop"):
+        path = diary.directory / name
+        path.write_text(WITNESS.replace("DIARY", str(diary.file)))
+        path.chmod(0o755)
+        options.append(f"--vassals-{name}-hook={path}")
+    made = emperor(*options).start()
+    # What a vassal's file says must not reach what is run as the Emperor.
+    manifest(made, "web", ["sleep", "1000"], user=NOBODY, env={"UWSGI_VASSALS_DIR": "/tmp"})
     made.wait_running("web")
     (made.vassals / "web.yaml").unlink()
     made.wait_absent("web")
     where = made.vassals.resolve()
-    assert diary.lines() == [f"start 1 web {NOBODY} {where} {where} ", f"stop 1 web {os.geteuid()} {where} {where} "]
+    assert diary.lines() == [f"start 1 web {NOBODY} {where} {where}", f"stop 1 web {os.geteuid()} {where} {where}"]
+    assert "its vassals-start-hook failed" in event(made, "web", "StartHookFailed")
+    assert "its vassals-stop-hook failed" in event(made, "web", "StopHookFailed")

@@ -172,7 +172,8 @@ class Phases:
         self._changed(run, commands[0].hook)
 
     def _forgiven(self, run: Run, command: Command, failure: LaunchFailure) -> None:
-        text = f"its {command.hook} hook failed: {failure.sentence()}"
+        called = command.hook if command.hook in (_START, _STOP) else f"{command.hook} hook"
+        text = f"its {called} failed: {failure.sentence()}"
         self._note(run.name, Note(NoteType.WARNING, _REASONS[command.hook], text))
 
     def _start_hook(self, run: Run, program: str) -> Command:
