@@ -118,5 +118,10 @@ class Observed:
     signs: Signs = Signs()
     hook: str = ""
 
+    @property
+    def its_hook(self) -> str:
+        """The hook as a sentence calls it."""
+        return f"its {self.hook}" if self.hook.endswith("-hook") else f"its {self.hook} hook"
+
 
 NEVER_LAUNCHED = Observed()

@@ -115,21 +115,21 @@ def _not_ready(reason: str, message: str) -> Condition:
 
 
 def _waiting(look: Look, memory: Memory) -> tuple[Condition, str]:
-    desired, hook = look.desired, look.observed.hook
+    desired, observed = look.desired, look.observed
     match memory.state:
         case State.STARTING:
-            text = f"its {hook} hook is running" if hook else "being launched"
+            text = f"{observed.its_hook} is running" if observed.hook else "being launched"
             return _not_ready("Starting", text), Phase.STARTING
         case State.STOPPING:
-            text = f"its {hook} hook is running" if hook else "told to stop"
+            text = f"{observed.its_hook} is running" if observed.hook else "told to stop"
             return _not_ready("Stopping", f"{text}, within its grace period"), Phase.TERMINATING
         case State.KILLING:
             text = "killed, but the kernel has not let it go yet" if memory.overdue else "being killed"
             return _not_ready("Unkillable" if memory.overdue else "Killing", text), Phase.TERMINATING
         case State.ABSENT | State.RUNNING:
             pass
-    if hook:
-        return _not_ready("TidyingUp", f"gone, but its {hook} hook is still running"), Phase.TERMINATING
+    if observed.hook:
+        return _not_ready("TidyingUp", f"gone, but {observed.its_hook} is still running"), Phase.TERMINATING
     if desired is None:
         return _not_ready("Removed", "nothing asks for it any more"), Phase.TERMINATING
     if desired.suspended:

@@ -268,16 +268,16 @@ def _call_off(draft: Draft, direction: Direction) -> None:
         reason, message, ordered = "HooksChanged", "stopping: its hooks changed", "Replaced"
     else:
         return
-    draft.kill(reason, f"{message}; it is not started yet, its {observed.hook} hook is ended")
+    draft.kill(reason, f"{message}; it is not started yet, {observed.its_hook} is ended")
     memory.ordered = ordered
 
 
 def _forget(draft: Draft) -> None:
-    hook, mercy = draft.look.observed.hook, draft.look.mercy
-    if not hook:
+    observed, mercy = draft.look.observed, draft.look.mercy
+    if not observed.hook:
         draft.actions.append(Forget("Forgotten", "gone: nothing of it is left"))
     elif mercy is not None and draft.due(mercy):
-        draft.actions.append(Kill(draft.memory.number, "Ragnarok", f"killing: its {hook} hook is still running"))
+        draft.actions.append(Kill(draft.memory.number, "Ragnarok", f"killing: {observed.its_hook} is still running"))
 
 
 def _has_its_turn(draft: Draft, *, warm: bool) -> bool:

@@ -72,11 +72,19 @@ class Means:
 class Running:
     """`done` is called once, from the event loop: with None, or with what failed. `cancel` ends it early: nothing more
     is started or reported, and `done` is called (with `failures.cancelled`) as soon as nothing is left of it.
-    `forgive` is told of each failure of a command that is forgiven."""
+    `began` is called before each command, `forgive` with each failure of one that is forgiven."""
 
-    def __init__(self, means: Means, run: Run, forgive: Callable[[Command, LaunchFailure], None]) -> None:
+    def __init__(
+        self,
+        means: Means,
+        run: Run,
+        *,
+        began: Callable[[Command], None],
+        forgive: Callable[[Command, LaunchFailure], None],
+    ) -> None:
         self._means = means
         self._run = run
+        self._began = began
         self._forgive = forgive
         self._commands: list[Command] = []
         self._done: Callable[[LaunchFailure | None], None] = _ignore
@@ -112,6 +120,7 @@ class Running:
             self._finish(failures.cancelled(self._means.clock.monotonic()) if self._cancelled else None)
             return
         command = self._commands[0]
+        self._began(command)
         if command.identity is None:
             self._means.identities.ask(None, None, lambda answer: self._identified(command, answer))
         else:

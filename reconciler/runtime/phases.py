@@ -157,7 +157,12 @@ class Phases:
         *,
         within: float | None = None,
     ) -> None:
-        running = run.hook = Running(self._means, run, lambda command, failure: self._forgiven(run, command, failure))
+        running = run.hook = Running(
+            self._means,
+            run,
+            began=lambda command: self._changed(run, command.hook),
+            forgive=lambda command, failure: self._forgiven(run, command, failure),
+        )
 
         def over(failure: LaunchFailure | None) -> None:
             run.hook = None
