@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from emperorctl.cli.journal import Journal
+from emperorctl.cli.pidfile import PidFile
 from emperorctl.cli.rows import COLUMNS, WIDE, vassal_row
 from emperorctl.cli.table import Table
 from emperorctl.models.errors import SourceUnavailable, UserError
@@ -26,6 +27,7 @@ from emperorctl.models.uwsgi import UwsgiRun
 from emperorctl.monitors.base import Monitor, MonitorContext
 from emperorctl.monitors.registry import open_source
 from emperorctl.reconciler.api.addresses import Address
+from emperorctl.reconciler.api.commands import CommandSocket, command_place
 from emperorctl.reconciler.api.events import EventLog
 from emperorctl.reconciler.api.listener import Place
 from emperorctl.reconciler.api.server import ControlServer
@@ -38,7 +40,9 @@ from emperorctl.reconciler.emperor import Emperor, Parts
 from emperorctl.reconciler.plan import Rules
 from emperorctl.reconciler.runtime.host import HostSettings, LocalHost
 from emperorctl.reconciler.runtime.lock import acquire, instance_of
+from emperorctl.reconciler.runtime.ourselves import become_subreaper, set_name
 from emperorctl.reconciler.runtime.spawn import ZygoteHandle
+from emperorctl.reconciler.sources import Sources
 from emperorctl.reconciler.state import StateFile
 from emperorctl.reconciler.views import vassal_object
 
@@ -68,6 +72,17 @@ class Orders:
     rules: Rules
     log_format: Literal["text", "json"]
     stats: Address | None = None
+    commands: str | None = None
+    wait_for_command: bool = False
+    wait_not: tuple[str, ...] = ()
+    pidfile: str | None = None
+    procname: str | None = None
+    subreaper: bool = False
+    graceful: bool = False
+    resync: float = RESYNC
+    attributes: tuple[str, ...] = ()
+    chdir_attribute: str = ""
+    wrapper_attribute: str = ""
 
 
 def reign(orders: Orders, zygote: ZygoteHandle) -> int:
@@ -79,7 +94,14 @@ def reign(orders: Orders, zygote: ZygoteHandle) -> int:
     journal = Journal(2, orders.log_format)
     logging.basicConfig(handlers=[journal], level=logging.WARNING, format="%(message)s", force=True)
     loop = asyncio.new_event_loop()
+    pidfile = PidFile(orders.pidfile) if orders.pidfile else None
     try:
+        if orders.procname:
+            set_name(orders.procname)
+        if orders.subreaper:
+            become_subreaper()
+        if pidfile is not None:
+            pidfile.write()
         _make_private(orders.state_dir)
         _make_private(orders.log_dir)
         asyncio.set_event_loop(loop)
@@ -88,6 +110,8 @@ def reign(orders: Orders, zygote: ZygoteHandle) -> int:
         asyncio.set_event_loop(None)
         loop.close()
         journal.close()
+        if pidfile is not None:
+            pidfile.remove()
         lock.release()
 
 
@@ -116,6 +140,8 @@ class _Reign:
         if complaint:
             journal.line(complaint, level="Warning", reason="StateIgnored")
         self.store = DesiredStore(self.wake, self.note, suspended)
+        self.store.wait_for_command, self.store.wait_not = orders.wait_for_command, orders.wait_not
+        self.sources = Sources(self.store, self.clock)
         settings = HostSettings(
             instance=instance_of(orders.socket),
             log_dir=orders.log_dir,
@@ -128,9 +154,20 @@ class _Reign:
         self.controller.note = self.note
         self.controller.changed = self.board.change
         self.controller.forgotten = self.board.remove
-        run = UwsgiRun(orders.binary, orders.wrapper, orders.capture, grace=orders.rules.curse)
-        self.context = MonitorContext(publish=self.store.apply, uwsgi=run, warn=self.note, watch=orders.watch)
+        run = UwsgiRun(
+            orders.binary,
+            orders.wrapper,
+            orders.capture,
+            grace=orders.rules.curse,
+            graceful=orders.graceful,
+            attributes=orders.attributes,
+            chdir_attribute=orders.chdir_attribute,
+            wrapper_attribute=orders.wrapper_attribute,
+        )
+        self.context = MonitorContext(publish=self.sources.apply, uwsgi=run, warn=self.note, watch=orders.watch)
         self.monitors = [open_source(text, self.context) for text in orders.sources]
+        for monitor in self.monitors:
+            self.sources.add(monitor.source, monitor.describe_watch)
         self.gone = asyncio.Event()
         self.ending = False
         self.tasks: list[asyncio.Task[None]] = []
@@ -162,23 +199,33 @@ class _Reign:
         """From the first listing to the last exit."""
         self.journal.gather(self.loop.call_later)
         # Before anything is started: where it can't listen, nothing has to be ended again.
-        stats = self._open_stats()
+        stats, commands = self._open_stats(), self._open_commands()
         await self.host.start()
         sources = tuple(monitor.source for monitor in self.monitors)
         parts = Parts(
-            self.store, self.controller, self.board, self.events, self.host.logs, self.state, self.clock, sources
+            self.store,
+            self.controller,
+            self.board,
+            self.events,
+            self.host.logs,
+            self.state,
+            self.clock,
+            sources,
+            monitors=self.sources,
         )
         self.emperor = Emperor(parts, _about)
         server = ControlServer(self.emperor, self.orders.socket)
         self._listen_to_signals()
         self.tasks = [self.loop.create_task(self._observe(monitor)) for monitor in self.monitors]
-        timer = self.loop.call_later(RESYNC, self._resync)
+        timer = self.loop.call_later(self.orders.resync, self._resync)
         try:
             # Let the first launches be ordered: the zygote works on them while the API is being loaded.
             await asyncio.sleep(0)
             await server.start()
             if stats is not None:
                 stats.start()
+            if commands is not None:
+                commands.start(self.emperor)
             self.journal.line(
                 f"the Emperor reigns: {', '.join(monitor.source for monitor in self.monitors)};"
                 f" pid {os.getpid()}, control socket {self.orders.socket}",
@@ -191,6 +238,8 @@ class _Reign:
             self.ending = True
             for task in (*self.tasks, *self.resyncing):
                 task.cancel()
+            if commands is not None:
+                commands.close()
             await server.close()
             if stats is not None:
                 await stats.close()
@@ -211,6 +260,13 @@ class _Reign:
         stats = StatsServer(place, self._stats)
         stats.open()
         return stats
+
+    def _open_commands(self) -> CommandSocket | None:
+        if self.orders.commands is None:
+            return None
+        commands = CommandSocket(command_place(self.orders.commands), self.note)
+        commands.open()
+        return commands
 
     def _listen_to_signals(self) -> None:
         """Take the signals that were blocked since the first instruction."""
@@ -233,6 +289,7 @@ class _Reign:
             try:
                 await monitor.run()
             except SourceUnavailable as error:
+                self.sources.failed(monitor.source, error.problem)
                 self.note(monitor.source, Note(NoteType.WARNING, error.problem.reason, error.problem.sentence()))
             except Exception:
                 _log.exception("the monitor of %s failed; it is started again in %gs", monitor.source, pause)
@@ -240,7 +297,7 @@ class _Reign:
             pause = min(2 * pause, 60.0)
 
     def _resync(self) -> None:
-        self.loop.call_later(RESYNC, self._resync)
+        self.loop.call_later(self.orders.resync, self._resync)
         if self.ending:
             return
         for monitor in self.monitors:

@@ -193,6 +193,7 @@ def _vassal(document: Document, name: str, place: Place, file: str, source: str)
         stop=Stop(StopMethod.SIGNAL, spec.stop.signal, spec.stop.grace_period),
         logs=Logs(spec.logs.max_size, spec.logs.max_files),
         loyal_after=spec.loyalty.after,
+        suspend=spec.suspend,
         line=document.line,
         labels=metadata.labels or EMPTY,
         annotations=metadata.annotations or EMPTY,
@@ -244,6 +245,8 @@ def _effective(spec: Spec) -> dict[str, Any]:
         out["readiness"] = {"notify": {"access": spec.readiness.notify.access}}
     out["loyalty"] = {"after": format_duration(spec.loyalty.after)}
     out["logs"] = {"maxSize": _size(spec.logs.max_size), "maxFiles": spec.logs.max_files}
+    if spec.suspend:
+        out["suspend"] = True
     return out
 
 

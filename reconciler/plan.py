@@ -12,7 +12,7 @@ from dataclasses import replace
 from emperorctl.models.observed import Exit, LaunchFailure
 from emperorctl.models.plan import Dismiss, Forget, Look, Memory, Plan, Spawn, State, Throttle, Throttles
 from emperorctl.models.protocol import EXIT_DO_NOT_RESPAWN
-from emperorctl.models.vassal import Kind, Notify, ReloadMethod, Vassal
+from emperorctl.models.vassal import Kind, Notify, ReloadMethod, Suspender, Vassal
 from emperorctl.reconciler.conditions import judge, reloading_until
 from emperorctl.reconciler.draft import EARLY, UNKILLABLE_AFTER, Draft, Rules
 from emperorctl.reconciler.lifecycle import FOLD, STEP, Change, Direction, Step
@@ -314,6 +314,9 @@ def _reload(draft: Draft) -> None:
 
 def _stop(draft: Draft, direction: Direction) -> None:
     reason, message, ordered = _STOPS[direction]
+    desired = draft.look.desired
+    if direction is Direction.REST and desired is not None and desired.suspended_by is Suspender.FILE:
+        message = "stopping: its file suspends it"
     if direction is Direction.REMOVE and draft.look.mercy is not None:
         reason, message = "Ragnarok", "stopping: the Emperor is ending"
     draft.stop_as_wanted(reason, message)
