@@ -27,7 +27,7 @@ from emperorctl.models.uwsgi import UwsgiRun
 from emperorctl.monitors.base import Monitor, MonitorContext
 from emperorctl.monitors.registry import open_source
 from emperorctl.reconciler.api.addresses import Address
-from emperorctl.reconciler.api.commands import CommandSocket, command_place
+from emperorctl.reconciler.api.commands import CommandSocket
 from emperorctl.reconciler.api.events import EventLog
 from emperorctl.reconciler.api.listener import Place
 from emperorctl.reconciler.api.server import ControlServer
@@ -72,7 +72,7 @@ class Orders:
     rules: Rules
     log_format: Literal["text", "json"]
     stats: Address | None = None
-    commands: str | None = None
+    commands: Place | None = None
     wait_for_command: bool = False
     wait_not: tuple[str, ...] = ()
     pidfile: str | None = None
@@ -264,7 +264,7 @@ class _Reign:
     def _open_commands(self) -> CommandSocket | None:
         if self.orders.commands is None:
             return None
-        commands = CommandSocket(command_place(self.orders.commands), self.note)
+        commands = CommandSocket(self.orders.commands, self.note)
         commands.open()
         return commands
 
