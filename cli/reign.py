@@ -15,13 +15,14 @@ import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from emperorctl.cli.journal import Journal
 from emperorctl.cli.pidfile import PidFile
 from emperorctl.cli.rows import COLUMNS, WIDE, vassal_row
 from emperorctl.cli.table import Table
 from emperorctl.models.errors import SourceUnavailable, UserError
+from emperorctl.models.settings import Settings
 from emperorctl.models.status import Note, NoteType
 from emperorctl.models.uwsgi import UwsgiRun
 from emperorctl.monitors.base import Monitor, MonitorContext
@@ -48,8 +49,6 @@ from emperorctl.reconciler.views import vassal_object
 
 __all__ = ["Orders", "reign"]
 
-RESYNC = 30.0
-"""Seconds between two full comparisons of the sources and the processes with what is known of them."""
 LAST_WAIT = 10.0
 """Seconds after the mercy until the Emperor goes, even if the kernel still holds a killed process."""
 
@@ -58,31 +57,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """What the command line says. All paths are absolute; `mercy` is in seconds."""
+    """What the Emperor was told, and what follows from it. All paths are absolute; `warnings` are for its log."""
 
-    sources: tuple[str, ...]
+    settings: Settings
     socket: str
     state_dir: str
     log_dir: str
-    binary: str
-    wrapper: str | None
-    capture: bool
-    watch: Literal["auto", "inotify", "poll"]
-    mercy: float
     rules: Rules
-    log_format: Literal["text", "json"]
     stats: Address | None = None
     commands: Place | None = None
-    wait_for_command: bool = False
-    wait_not: tuple[str, ...] = ()
-    pidfile: str | None = None
-    procname: str | None = None
-    subreaper: bool = False
-    graceful: bool = False
-    resync: float = RESYNC
-    attributes: tuple[str, ...] = ()
-    chdir_attribute: str = ""
-    wrapper_attribute: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 def reign(orders: Orders, zygote: ZygoteHandle) -> int:
@@ -91,14 +75,15 @@ def reign(orders: Orders, zygote: ZygoteHandle) -> int:
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
     lock = acquire(orders.socket)
-    journal = Journal(2, orders.log_format)
+    journal = Journal(2, orders.settings.log_format)
     logging.basicConfig(handlers=[journal], level=logging.WARNING, format="%(message)s", force=True)
     loop = asyncio.new_event_loop()
-    pidfile = PidFile(orders.pidfile) if orders.pidfile else None
+    told = orders.settings
+    pidfile = PidFile(os.path.abspath(told.emperor_pidfile)) if told.emperor_pidfile else None
     try:
-        if orders.procname:
-            set_name(orders.procname)
-        if orders.subreaper:
+        if told.emperor_procname:
+            set_name(told.emperor_procname)
+        if told.emperor_subreaper:
             become_subreaper()
         if pidfile is not None:
             pidfile.write()
@@ -140,7 +125,8 @@ class _Reign:
         if complaint:
             journal.line(complaint, level="Warning", reason="StateIgnored")
         self.store = DesiredStore(self.wake, self.note, suspended)
-        self.store.wait_for_command, self.store.wait_not = orders.wait_for_command, orders.wait_not
+        self.store.wait_for_command = orders.settings.emperor_wait_for_command
+        self.store.wait_not = orders.settings.emperor_wait_for_command_ignore
         self.sources = Sources(self.store, self.clock)
         settings = HostSettings(
             instance=instance_of(orders.socket),
@@ -154,18 +140,21 @@ class _Reign:
         self.controller.note = self.note
         self.controller.changed = self.board.change
         self.controller.forgotten = self.board.remove
+        told = orders.settings
         run = UwsgiRun(
-            orders.binary,
-            orders.wrapper,
-            orders.capture,
-            grace=orders.rules.curse,
-            graceful=orders.graceful,
-            attributes=orders.attributes,
-            chdir_attribute=orders.chdir_attribute,
-            wrapper_attribute=orders.wrapper_attribute,
+            told.binary_path,
+            told.emperor_wrapper,
+            told.uwsgi_logs == "capture",
+            grace=told.emperor_curse_tolerance,
+            graceful=told.emperor_graceful_shutdown,
+            attributes=told.emperor_collect_attribute,
+            chdir_attribute=told.emperor_chdir_attr or "",
+            wrapper_attribute=told.emperor_wrapper_attr or "",
         )
-        self.context = MonitorContext(publish=self.sources.apply, uwsgi=run, warn=self.note, watch=orders.watch)
-        self.monitors = [open_source(text, self.context) for text in orders.sources]
+        self.context = MonitorContext(
+            publish=self.sources.apply, uwsgi=run, warn=self.note, watch=told.watch, nofollow=told.emperor_nofollow
+        )
+        self.monitors = [open_source(text, self.context) for text in told.emperor]
         for monitor in self.monitors:
             self.sources.add(monitor.source, monitor.describe_watch)
         self.gone = asyncio.Event()
@@ -197,6 +186,8 @@ class _Reign:
 
     async def run(self) -> int:
         """From the first listing to the last exit."""
+        for warning in self.orders.warnings:
+            self.journal.line(warning, level="Warning", reason="OptionIgnored")
         self.journal.gather(self.loop.call_later)
         # Before anything is started: where it can't listen, nothing has to be ended again.
         stats, commands = self._open_stats(), self._open_commands()
@@ -217,7 +208,7 @@ class _Reign:
         server = ControlServer(self.emperor, self.orders.socket)
         self._listen_to_signals()
         self.tasks = [self.loop.create_task(self._observe(monitor)) for monitor in self.monitors]
-        timer = self.loop.call_later(self.orders.resync, self._resync)
+        timer = self.loop.call_later(self.orders.settings.emperor_freq, self._resync)
         try:
             # Let the first launches be ordered: the zygote works on them while the API is being loaded.
             await asyncio.sleep(0)
@@ -297,7 +288,7 @@ class _Reign:
             pause = min(2 * pause, 60.0)
 
     def _resync(self) -> None:
-        self.loop.call_later(self.orders.resync, self._resync)
+        self.loop.call_later(self.orders.settings.emperor_freq, self._resync)
         if self.ending:
             return
         for monitor in self.monitors:
@@ -313,7 +304,7 @@ class _Reign:
 
     def _end(self) -> None:
         """Ragnarok; a second word shortens the mercy to nothing."""
-        mercy = 0.0 if self.ending else self.orders.mercy
+        mercy = 0.0 if self.ending else self.orders.settings.reload_mercy
         if not self.ending:
             self.journal.line(f"ending: vassals have {mercy:g}s; once more to end them now", reason="Ragnarok")
             _tell_systemd("STOPPING=1")
