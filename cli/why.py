@@ -23,6 +23,8 @@ ADVICE: Mapping[str, str] = {
     " that hangs, and nothing is started in its place until it has gone",
     "Removed": "nothing to do: it is forgotten once it has gone; to keep it, put its file back",
     "Suspended": "until then it stays down, also when the Emperor is restarted",
+    "SuspendedByFile": "set spec.suspend to false in {file}, which is read again as soon as it is saved",
+    "WaitingForCommand": "until then it stays down; when the Emperor is restarted, every vassal waits again",
     "Invalid": "correct the file: it is read again as soon as it is saved; emperorctl validate {file} says when it"
     " is right",
     "DoNotRespawn": "or try again with: emperorctl reload {name}; for what it printed see {logs}",

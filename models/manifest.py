@@ -197,6 +197,7 @@ def _vassal(document: Document, name: str, place: Place, file: str, source: str)
         logs=Logs(spec.logs.max_size, spec.logs.max_files),
         hooks=_hooks(spec),
         loyal_after=spec.loyalty.after,
+        suspend=spec.suspend,
         line=document.line,
         labels=metadata.labels or EMPTY,
         annotations=metadata.annotations or EMPTY,
@@ -270,6 +271,8 @@ def _effective(spec: Spec) -> dict[str, Any]:
         out["hooks"] = hooks
     out["loyalty"] = {"after": format_duration(spec.loyalty.after)}
     out["logs"] = {"maxSize": _size(spec.logs.max_size), "maxFiles": spec.logs.max_files}
+    if spec.suspend:
+        out["suspend"] = True
     return out
 
 

@@ -35,6 +35,7 @@ from emperorctl.models.manifest_values import (
     schema_of,
     text,
 )
+from emperorctl.models.names import is_label_name, is_label_value
 from emperorctl.models.signals import signal_number
 
 __all__ = [
@@ -60,8 +61,6 @@ _USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.@-]{0,254}\$?\Z")
 _SIZE = re.compile(r"([0-9]{1,15})(Ki|Mi|Gi)?\Z")
 _UNITS = {None: 1, "Ki": 1024, "Mi": 1024**2, "Gi": 1024**3}
 _OCTAL = re.compile(r"[0-7]{1,4}\Z")
-_LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?\Z")
-_PREFIX = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?\Z")
 
 LimitPair = tuple[int | None, int | None]
 """Soft and hard; None is unlimited."""
@@ -154,10 +153,9 @@ def _size(value: Any) -> int:
 
 def _labels(value: Any) -> Any:
     for key, content in value.items() if isinstance(value, dict) else ():
-        prefix, slash, name = key.rpartition("/")
-        if not _LABEL.match(name) or (slash and not _PREFIX.match(prefix)):
+        if not is_label_name(key):
             raise refused("is not a label", "use up to 63 of A-Z a-z 0-9 - _ .", key=key)
-        if isinstance(content, str) and content and not _LABEL.match(content):
+        if isinstance(content, str) and not is_label_value(content):
             message = f"{described(content)} is not a label's value"
             raise refused(message, "use up to 63 of A-Z a-z 0-9 - _ .", key=key)
     return value
@@ -318,6 +316,7 @@ class Spec(Fields):
     hooks: Hooks = Field(Hooks(), description="Commands to run before and after its start and its stop.")
     loyalty: Loyalty = Field(Loyalty(), description="When it counts as loyal.")
     logs: Logs = Field(Logs(), description="How its output is kept.")
+    suspend: bool = Field(False, description="Hold it down: stopped if it runs, and not started while this is true.")
 
     @model_validator(mode="after")
     def _variables_of_the_socket(self) -> Spec:

@@ -25,11 +25,12 @@ from yaml.events import (
     StreamEndEvent,
 )
 
+from emperorctl.models.attributes import collect, labels_and_annotations
 from emperorctl.models.bounds import UWSGI, decode, refusal, too_deep, too_many
 from emperorctl.models.errors import ConfigError
 from emperorctl.models.names import printable
 from emperorctl.models.suggest import folded
-from emperorctl.models.vassal import Kind, Launch, Reload, ReloadMethod, Stop, StopMethod, Vassal
+from emperorctl.models.vassal import EMPTY, Kind, Launch, Reload, ReloadMethod, Stop, StopMethod, Vassal
 from emperorctl.models.yaml_syntax import next_event, open_events
 
 __all__ = ["EXTENSIONS", "UwsgiConfig", "UwsgiRun", "read_uwsgi", "uwsgi_vassal", "zerg_vassal"]
@@ -62,12 +63,20 @@ class UwsgiConfig:
 @dataclass(frozen=True, slots=True)
 class UwsgiRun:
     """How uWSGI vassals are run: the `binary`, a `wrapper` in its place, whether their output is captured, and how many
-    seconds they get to stop (uWSGI's curse tolerance)."""
+    seconds they get to stop (uWSGI's curse tolerance), `graceful` or not.
+
+    `attributes` are the options of their configs that are shown with them (see `attributes`); `chdir_attribute`
+    and `wrapper_attribute` those that say where, and through which program, a vassal is run.
+    """
 
     binary: str = "uwsgi"
     wrapper: str | None = None
     capture: bool = False
     grace: float = 30.0
+    graceful: bool = False
+    attributes: tuple[str, ...] = ()
+    chdir_attribute: str = ""
+    wrapper_attribute: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,13 +346,23 @@ def uwsgi_vassal(  # noqa: PLR0913
     data: bytes,
     config: UwsgiConfig,
     run: UwsgiRun,
+    path: str = "",
 ) -> Vassal:
     """The vassal of a config that `read_uwsgi` accepted.
 
     `name` is its id, as uWSGI is given it; `file` the path shown to people; `working_dir` the directory it is run in
-    (None: the Emperor's own); `source` the monitor's address; `data` the config's bytes.
+    (None: the Emperor's own); `source` the monitor's address; `data` the config's bytes; `path` the absolute path.
     """
-    command = (run.wrapper or run.binary, f"--{EXTENSIONS[ext]}", name)
+    names = (*run.attributes, run.chdir_attribute, run.wrapper_attribute)
+    attributes = collect(config.attributes, (one for one in names if one))
+    labels, annotations = labels_and_annotations(attributes)
+    named = name
+    if there := attributes.get(run.chdir_attribute):
+        # From another directory, the name alone would not lead to the config.
+        named = path or name
+        working_dir = there if there.startswith("/") or working_dir is None else f"{working_dir}/{there}"
+    program = attributes.get(run.wrapper_attribute) or run.wrapper or run.binary
+    command = (program, f"--{EXTENSIONS[ext]}", named)
     spec: dict[str, Any] = {"command": list(command), "config": file, "sections": list(config.sections)}
     if working_dir is not None:
         spec["workingDir"] = working_dir
@@ -354,8 +373,10 @@ def uwsgi_vassal(  # noqa: PLR0913
         file=file,
         launch=Launch(command=command, inherit_env=True, working_dir=working_dir, protocol=True, capture=run.capture),
         reload=Reload(ReloadMethod.PROTOCOL),
-        stop=Stop(StopMethod.PROTOCOL, grace=run.grace),
+        stop=Stop(StopMethod.PROTOCOL, grace=run.grace, graceful=run.graceful),
         content=hashlib.sha256(data).hexdigest(),
+        labels=labels or EMPTY,
+        annotations=annotations or EMPTY,
         spec=spec,
     )
 
@@ -366,8 +387,14 @@ def zerg_vassal(broodlord: Vassal, name: str, number: int) -> Vassal:
     `number` counts all zergs of this Emperor; they are told it as uWSGI's are.
     """
     words = list(broodlord.launch.command)
-    words[words.index(broodlord.name, 1)] = f"{broodlord.name}:zerg"
+    name_at = next(at for at, word in enumerate(words) if at and _names(word, broodlord.name))
+    words[name_at] += ":zerg"
     spec = {**broodlord.spec, "command": words}
     env = (*broodlord.launch.env, (BROODLORD_NUMBER, str(number)))
     launch = replace(broodlord.launch, command=tuple(words), env=env)
     return replace(broodlord, name=name, launch=launch, spec=spec, zerg_of=broodlord.name)
+
+
+def _names(word: str, name: str) -> bool:
+    """Whether an argument is the config of this name, which is a path where the vassal runs in another directory."""
+    return word == name or (word.startswith("/") and word.endswith(f"/{name}"))

@@ -28,6 +28,7 @@ __all__ = [
     "Rlimit",
     "Stop",
     "StopMethod",
+    "Suspender",
     "Vassal",
 ]
 
@@ -62,6 +63,14 @@ class Notify(StrEnum):
     NONE = "none"
     MAIN = "main"
     ALL = "all"
+
+
+class Suspender(StrEnum):
+    """Who holds a suspended vassal down."""
+
+    PERSON = "person"
+    COMMAND = "command"
+    FILE = "file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +117,15 @@ class Reload:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """How to stop; `grace` is in seconds, after which everything of the vassal gets SIGKILL."""
+    """How to stop; `grace` is in seconds, after which everything of the vassal gets SIGKILL.
+
+    `graceful`: by the protocol it is asked to finish its requests first.
+    """
 
     method: StopMethod = StopMethod.SIGNAL
     signal: int = 15
     grace: float = 30.0
+    graceful: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +166,7 @@ class Vassal:
     `content` is a digest of whatever the running program reads again on a reload (a uWSGI config's text;
     empty for a native manifest): a difference there, and none in `launch`, asks for a reload.
     `loyal_after` is in seconds. `spec` is the effective description for people, JSON-ready.
-    `zerg_of` is the name of the vassal that it reinforces, empty for all others.
+    `zerg_of` is the name of the vassal that it reinforces, empty for all others. `suspend`: its file holds it down.
     """
 
     name: str
@@ -168,6 +181,7 @@ class Vassal:
     loyal_after: float = 10.0
     content: str = ""
     zerg_of: str = ""
+    suspend: bool = False
     line: int | None = field(default=None, compare=False)
     labels: Mapping[str, str] = field(default_factory=lambda: EMPTY)
     annotations: Mapping[str, str] = field(default_factory=lambda: EMPTY)
@@ -183,6 +197,7 @@ class Desired:
     `problem` is why the newest content is not accepted; `conflict` names another claimant of this name.
     `warm`: it came with the first snapshot of its source, whose spawns the throttle does not count.
     `modified` is the modification time of what its file leads to, in ns since the epoch.
+    `suspended_by` is who holds it down, of several the one that has to give way first, where it is `suspended`.
     """
 
     name: str
@@ -193,6 +208,7 @@ class Desired:
     orders: int = 0
     pardons: int = 0
     suspended: bool = False
+    suspended_by: Suspender = Suspender.PERSON
     warm: bool = False
     modified: int = 0
     problem: Problem | None = None

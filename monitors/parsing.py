@@ -127,6 +127,7 @@ def _claims(order: Order, setting: Setting) -> list[Claim]:
             data=order.data,
             config=config,
             run=setting.run,
+            path=order.path,
         )
         return [Claim(vassal.name, vassal)]
     claims = manifest.read_manifests(

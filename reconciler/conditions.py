@@ -9,7 +9,7 @@ from __future__ import annotations
 from emperorctl.models.observed import LaunchState, Signs
 from emperorctl.models.plan import Look, Memory, State
 from emperorctl.models.status import Condition, ConditionType, Phase, Truth
-from emperorctl.models.vassal import Desired, Notify
+from emperorctl.models.vassal import Desired, Notify, Suspender
 from emperorctl.reconciler.lifecycle import Direction
 
 __all__ = ["RELOAD_REPORT", "judge", "reloading_until"]
@@ -133,13 +133,22 @@ def _waiting(look: Look, memory: Memory) -> tuple[Condition, str]:
     if desired is None:
         return _not_ready("Removed", "nothing asks for it any more"), Phase.TERMINATING
     if desired.suspended:
-        return _not_ready(
-            "Suspended", f"stopped by order; start it with: emperorctl start {desired.name}"
-        ), Phase.SUSPENDED
+        return _suspended(desired), Phase.SUSPENDED
     if desired.vassal is None:
         problem = desired.problem
         return _not_ready("Invalid", problem.sentence() if problem else "nothing accepted yet"), Phase.INVALID
     return _unlucky(desired.name, memory)
+
+
+def _suspended(desired: Desired) -> Condition:
+    match desired.suspended_by:
+        case Suspender.FILE:
+            return _not_ready("SuspendedByFile", "its file holds it down: spec.suspend is true")
+        case Suspender.COMMAND:
+            text = f"waiting for the command spawn; start it with: emperorctl start {desired.name}"
+            return _not_ready("WaitingForCommand", text)
+        case Suspender.PERSON:
+            return _not_ready("Suspended", f"stopped by order; start it with: emperorctl start {desired.name}")
 
 
 def _unlucky(name: str, memory: Memory) -> tuple[Condition, str]:

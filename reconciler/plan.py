@@ -12,7 +12,7 @@ from dataclasses import replace
 from emperorctl.models.observed import Exit, LaunchFailure
 from emperorctl.models.plan import Dismiss, Forget, Kill, Look, Memory, Plan, Spawn, State, Throttle, Throttles
 from emperorctl.models.protocol import EXIT_DO_NOT_RESPAWN
-from emperorctl.models.vassal import Kind, Notify, ReloadMethod, Vassal
+from emperorctl.models.vassal import Kind, Notify, ReloadMethod, Suspender, Vassal
 from emperorctl.reconciler.conditions import judge, reloading_until
 from emperorctl.reconciler.draft import EARLY, UNKILLABLE_AFTER, Draft, Rules
 from emperorctl.reconciler.lifecycle import FOLD, STEP, Change, Direction, Step
@@ -345,6 +345,9 @@ def _stop(draft: Draft, direction: Direction) -> None:
 def _why(draft: Draft, direction: Direction) -> tuple[str, str, str]:
     if direction is Direction.REMOVE and draft.look.mercy is not None:
         return "Ragnarok", "stopping: the Emperor is ending", ""
+    desired = draft.look.desired
+    if direction is Direction.REST and desired is not None and desired.suspended_by is Suspender.FILE:
+        return "Suspended", "stopping: its file suspends it", ""
     return _STOPS[direction]
 
 

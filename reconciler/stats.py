@@ -17,7 +17,7 @@ from typing import Any
 from emperorctl.models.observed import LaunchState, Observed
 from emperorctl.models.plan import BlacklistEntry, Memory
 from emperorctl.models.status import Condition, ConditionType, Truth
-from emperorctl.models.vassal import Desired
+from emperorctl.models.vassal import Desired, Kind, Vassal
 from emperorctl.reconciler.controller import Record
 
 __all__ = ["Bureau", "Facts", "Now", "monitor_argument"]
@@ -179,8 +179,16 @@ def _vassal(name: str, record: Record, observed: Observed, offset: float, facts:
         "uid": process.uid if process else facts.uid,
         "gid": process.gid if process else facts.gid,
         "monitor": monitor_argument(vassal.source if vassal else ""),
+        **_attributes(vassal),
         "respawns": memory.respawns + memory.reloads,
     }
+
+
+def _attributes(vassal: Vassal | None) -> dict[str, Any]:
+    """uWSGI 2.1 lists the attributes of a vassal, as what is no JSON: here they are an object, where there are any."""
+    if vassal is None or vassal.kind is not Kind.UWSGI or not (vassal.labels or vassal.annotations):
+        return {}
+    return {"attrs": {**vassal.labels, **vassal.annotations}}
 
 
 def _accepting(record: Record, observed: Observed, offset: float) -> tuple[bool, int]:

@@ -207,7 +207,7 @@ class LocalHost:
         def ask() -> None:
             if how.method is StopMethod.SIGNAL:
                 self.signal(name, number, how.signal)
-            elif not self.tell(name, number, ToVassal.STOP):
+            elif not self.tell(name, number, ToVassal.STOP_GRACEFULLY if how.graceful else ToVassal.STOP):
                 self._note(name, Note(NoteType.WARNING, "NotListening", "it did not take the order to stop"))
 
         self._phases.before_stop(run, how.grace, ask)

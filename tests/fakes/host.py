@@ -46,7 +46,7 @@ class FakeHost:
         if how.method is StopMethod.SIGNAL:
             self.signal(name, number, how.signal)
         else:
-            self.tell(name, number, ToVassal.STOP)
+            self.tell(name, number, ToVassal.STOP_GRACEFULLY if how.graceful else ToVassal.STOP)
 
     def signal(self, name: str, number: int, signum: int) -> None:
         self.calls.append(("signal", name, number, signum))

@@ -495,3 +495,12 @@ def test_any_value_in_any_field_is_a_claim_or_a_config_error(spec: object, metad
     assert (claim.vassal is None) != (claim.problem is None)
     if claim.vassal is not None:
         json.dumps(dict(claim.vassal.spec), allow_nan=False).encode()
+
+
+def test_a_manifest_may_suspend_its_vassal() -> None:
+    assert vassal(SPEC + "  suspend: true\n").suspend
+    assert vassal(SPEC + "  suspend: true\n").spec["suspend"] is True
+    assert not vassal(SPEC + "  suspend: false\n").suspend
+    assert "suspend" not in vassal(SPEC).spec
+    assert vassal(SPEC + "  suspend: true\n").launch == vassal(SPEC).launch
+    assert wrong(SPEC + "  suspend: yes\n").field == "spec.suspend"

@@ -13,7 +13,9 @@ from emperorctl.monitors.parsing import Facts, Order, Parsed, Setting, parse, re
 from emperorctl.monitors.wire import decode_job, decode_result, encode_job, encode_result
 from tests.monitors.recorder import INI, MANIFEST
 
-SETTING = Setting("dir:///v", "/v", "/v", UwsgiRun("uwsgi", None, False), Facts(hostname="h", uid="7"))
+SETTING = Setting(
+    "dir:///v", "/v", "/v", UwsgiRun("uwsgi", None, False, attributes=("team",)), Facts(hostname="h", uid="7")
+)
 
 
 def order(name: str, data: str | bytes) -> Order:

@@ -222,3 +222,11 @@ def test_a_thousand_that_die_at_once_come_back_by_the_throttles_arithmetic() -> 
     assert sorted(launched.values()) == pytest.approx(due)
     assert [call[0] for call in realm.host.calls] == ["launch"] * 1000
     assert sorted(str(call[1]) for call in realm.host.calls) == sorted(names), "none twice, none lost"
+
+
+def test_a_graceful_stop_has_a_byte_of_its_own() -> None:
+    realm = Realm()
+    vassal = uwsgi()
+    realm.bring_up(replace(vassal, stop=replace(vassal.stop, graceful=True)))
+    realm.apply(report(file=vassal.file))
+    assert realm.host.calls == [("tell", "shop.ini", 1, 2)]
