@@ -36,7 +36,8 @@ class SettingsCommand(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the command line without what means something to uWSGI alone."""
         known = {name for param in self.params for name in (*param.opts, *param.secondary_opts)}
-        sorter = _Sorter(known | {"--help", "-h"})
+        flags = {name for param in self.params if getattr(param, "is_flag", False) for name in param.opts}
+        sorter = _Sorter(known | {"--help", "-h"}, flags | {"--help", "-h"})
         rest = super().parse_args(ctx, sorter.sorted(args))
         ctx.meta[_FOREIGN] = tuple(sorter.foreign)
         ctx.meta[_SWITCHED] = sorter.switched
@@ -58,10 +59,12 @@ class SettingsCommand(TyperCommand):
 
 
 class _Sorter:
-    """Takes a command line apart. `known` are all options of the command, as they are written."""
+    """Takes a command line apart. `known` are all options of the command, as they are written; `flags` those of them
+    that take no value."""
 
-    def __init__(self, known: set[str]) -> None:
+    def __init__(self, known: set[str], flags: set[str]) -> None:
         self._known = known
+        self._flags = flags
         self.foreign: list[str] = []
         self.switched: dict[str, str] = {}
 
@@ -80,7 +83,7 @@ class _Sorter:
                 self.switched[option.field] = value
             elif name in self._known:
                 rest.append(name + equals + value)
-                if not equals and (option is None or option.kind is not Kind.FLAG):
+                if not equals and name not in self._flags:
                     rest += [following] if (following := next(words, None)) is not None else []
             elif not word.startswith("-") or word == "-" or (word[:2] in self._known and word[1] != "-"):
                 rest.append(word)

@@ -13,10 +13,13 @@ from types import MappingProxyType
 from typing import Any
 
 from emperorctl.models.errors import Problem
+from emperorctl.models.protocol import ToVassal
 
 __all__ = [
     "EMPTY",
     "Desired",
+    "Hook",
+    "Hooks",
     "Kind",
     "Launch",
     "Logs",
@@ -125,6 +128,11 @@ class Stop:
     grace: float = 30.0
     graceful: bool = False
 
+    @property
+    def byte(self) -> ToVassal:
+        """What the protocol says for it."""
+        return ToVassal.STOP_GRACEFULLY if self.graceful else ToVassal.STOP
+
 
 @dataclass(frozen=True, slots=True)
 class Logs:
@@ -132,6 +140,28 @@ class Logs:
 
     max_size: int = 10 * 1024 * 1024
     max_files: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """One program that is run at a certain moment of a launch, `timeout` seconds at most; `command` is never empty.
+
+    `as_emperor`: in the Emperor's identity rather than the vassal's.
+    """
+
+    command: tuple[str, ...]
+    timeout: float = 30.0
+    as_emperor: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """The hooks of one vassal, each the programs to run one after another. A launch keeps those it began with."""
+
+    pre_start: tuple[Hook, ...] = ()
+    post_start: tuple[Hook, ...] = ()
+    pre_stop: tuple[Hook, ...] = ()
+    post_stop: tuple[Hook, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +183,7 @@ class Vassal:
     reload: Reload = Reload()
     stop: Stop = Stop()
     logs: Logs = Logs()
+    hooks: Hooks = Hooks()
     loyal_after: float = 10.0
     content: str = ""
     zerg_of: str = ""

@@ -27,7 +27,7 @@ from emperorctl.models.plan import (
 )
 from emperorctl.models.protocol import ToVassal
 from emperorctl.models.status import Condition, Note, NoteType
-from emperorctl.models.vassal import Desired, ReloadMethod, StopMethod, Vassal
+from emperorctl.models.vassal import Desired, ReloadMethod
 from emperorctl.reconciler.clock import Clock
 from emperorctl.reconciler.desired import DesiredStore
 from emperorctl.reconciler.host import Host
@@ -170,10 +170,7 @@ class Controller:
                 elif not self.host.tell(name, action.number, ToVassal.RELOAD):
                     self.note(name, Note(NoteType.WARNING, "NotListening", "it did not take the order to reload"))
             case TellStop(vassal=vassal):
-                if vassal.stop.method is StopMethod.SIGNAL:
-                    self.host.signal(name, action.number, vassal.stop.signal)
-                elif not self.host.tell(name, action.number, _stop_byte(vassal)):
-                    self.note(name, Note(NoteType.WARNING, "NotListening", "it did not take the order to stop"))
+                self.host.stop(name, action.number, vassal.stop)
             case Kill():
                 self.host.end(name, action.number)
             case Reinforce():
@@ -214,10 +211,6 @@ class Controller:
             if self._scheduler.time() >= until and len(self._queue):
                 self._scheduler.call_soon(self._drain)
                 return
-
-
-def _stop_byte(vassal: Vassal) -> ToVassal:
-    return ToVassal.STOP_GRACEFULLY if vassal.stop.graceful else ToVassal.STOP
 
 
 def _ignore(name: str) -> None:

@@ -67,6 +67,7 @@ def test_yaml_is_a_file_that_says_the_same() -> None:
     ("arguments", "emperor", "ignored"),
     [
         (["--master", "/v"], "/v", ["--master"]),
+        (["--all", "--master", "--emperor-nofollow", "--processes=3", "/v"], "/v", ["--master", "--processes"]),
         (["-M", "-p", "4", "/v"], "/v", ["--master", "--processes"]),
         (["-p4", "/v"], "/v", ["--processes"]),
         (["--processes", "--x", "/v"], "/v", ["--processes"]),
