@@ -192,7 +192,13 @@ class _Reign:
             self.journal.line(warning, level="Warning", reason="OptionIgnored")
         self.journal.gather(self.loop.call_later)
         # Before anything is started: where it can't listen, nothing has to be ended again.
-        stats, commands = self._open_stats(), self._open_commands()
+        commands = self._open_commands()
+        try:
+            stats = self._open_stats()
+        except UserError:
+            if commands is not None:
+                commands.close()
+            raise
         await self.host.start()
         sources = tuple(monitor.source for monitor in self.monitors)
         parts = Parts(

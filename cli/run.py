@@ -52,7 +52,7 @@ def run(ctx: typer.Context, *, sources: Sources = None, ini: Files = None, given
     Signals: TERM, INT and QUIT stop everything and exit 0 (a second one at once); HUP reloads all;
     URG clears the blacklist; USR1 writes the table of vassals to the log.
     """
-    if given.get("imperial_monitor_list"):
+    if given.get("imperial_monitor_list") is True:
         _list_kinds()
     if not (sources or ini or "emperor" in given or os.environ.get(OPTIONS["emperor"].variables[0])):
         raise UserError(_NO_SOURCE)

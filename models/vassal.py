@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from emperorctl.models.errors import Problem
+from emperorctl.models.protocol import ToVassal
 
 __all__ = [
     "EMPTY",
@@ -126,6 +127,11 @@ class Stop:
     signal: int = 15
     grace: float = 30.0
     graceful: bool = False
+
+    @property
+    def byte(self) -> ToVassal:
+        """What the protocol says for it."""
+        return ToVassal.STOP_GRACEFULLY if self.graceful else ToVassal.STOP
 
 
 @dataclass(frozen=True, slots=True)

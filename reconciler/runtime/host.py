@@ -18,7 +18,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from emperorctl.models.observed import NEVER_LAUNCHED, LaunchFailure, LaunchState, Observed, Process
-from emperorctl.models.protocol import ToVassal
 from emperorctl.models.status import Note, NoteType
 from emperorctl.models.vassal import Notify, Stop, StopMethod, Vassal
 from emperorctl.reconciler.clock import Clock
@@ -207,7 +206,7 @@ class LocalHost:
         def ask() -> None:
             if how.method is StopMethod.SIGNAL:
                 self.signal(name, number, how.signal)
-            elif not self.tell(name, number, ToVassal.STOP_GRACEFULLY if how.graceful else ToVassal.STOP):
+            elif not self.tell(name, number, how.byte):
                 self._note(name, Note(NoteType.WARNING, "NotListening", "it did not take the order to stop"))
 
         self._phases.before_stop(run, how.grace, ask)

@@ -14,7 +14,6 @@ from emperorctl.models.observed import (
     Process,
     Signs,
 )
-from emperorctl.models.protocol import ToVassal
 from emperorctl.models.vassal import Stop, StopMethod, Vassal
 
 __all__ = ["FakeHost"]
@@ -46,7 +45,7 @@ class FakeHost:
         if how.method is StopMethod.SIGNAL:
             self.signal(name, number, how.signal)
         else:
-            self.tell(name, number, ToVassal.STOP_GRACEFULLY if how.graceful else ToVassal.STOP)
+            self.tell(name, number, how.byte)
 
     def signal(self, name: str, number: int, signum: int) -> None:
         self.calls.append(("signal", name, number, signum))
