@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -28,11 +29,13 @@ from yaml.events import (
 from emperorctl.models.bounds import UWSGI, decode, refusal, too_deep, too_many
 from emperorctl.models.errors import ConfigError
 from emperorctl.models.names import printable
+from emperorctl.models.patches import Patch
+from emperorctl.models.protocol import CONFIG_MAX
 from emperorctl.models.suggest import folded
 from emperorctl.models.vassal import Kind, Launch, Reload, ReloadMethod, Stop, StopMethod, Vassal
 from emperorctl.models.yaml_syntax import next_event, open_events
 
-__all__ = ["EXTENSIONS", "UwsgiConfig", "UwsgiRun", "read_uwsgi", "uwsgi_vassal", "zerg_vassal"]
+__all__ = ["EXTENSIONS", "UwsgiConfig", "UwsgiRun", "bounded", "read_uwsgi", "uwsgi_vassal", "zerg_vassal"]
 
 EXTENSIONS: Mapping[str, str] = MappingProxyType(
     {".ini": "ini", ".xml": "xml", ".yml": "yaml", ".yaml": "yaml", ".js": "json", ".json": "json"}
@@ -62,12 +65,31 @@ class UwsgiConfig:
 @dataclass(frozen=True, slots=True)
 class UwsgiRun:
     """How uWSGI vassals are run: the `binary`, a `wrapper` in its place, whether their output is captured, and how many
-    seconds they get to stop (uWSGI's curse tolerance)."""
+    seconds they get to stop (uWSGI's curse tolerance).
+
+    `override` and `fallback` are wrappers tried before and after. Files that end in one of `extra_extensions` are
+    configs as well, left for uWSGI to read. `magic_exec`: what an executable config prints is the config.
+    `config_pipe`: configs travel over a socket instead of being read from their files.
+    """
 
     binary: str = "uwsgi"
     wrapper: str | None = None
     capture: bool = False
     grace: float = 30.0
+    override: tuple[str, ...] = ()
+    fallback: tuple[str, ...] = ()
+    extra_extensions: tuple[str, ...] = ()
+    magic_exec: bool = False
+    config_pipe: bool = False
+
+    def is_extra(self, name: str) -> bool:
+        """Whether a file of this name is a config only because somebody said so."""
+        return name.endswith(self.extra_extensions)
+
+    @property
+    def wrapped(self) -> bool:
+        """Whether something else than uWSGI may read the configs."""
+        return self.wrapper is not None or bool(self.override)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +129,11 @@ def read_uwsgi(data: bytes, ext: str, file: str, *, lenient: bool = False) -> Uw
     if not lenient and SECTION not in config.sections:
         raise _no_section(config, option, file)
     return config
+
+
+def bounded(data: bytes, file: str) -> None:
+    """The bounds of a config that is not looked into, whatever its encoding. Raises ConfigError."""
+    decode(data.decode("latin-1").encode("ascii", "replace"), UWSGI, file)
 
 
 def _no_section(config: UwsgiConfig, option: str, file: str) -> ConfigError:
@@ -335,29 +362,69 @@ def uwsgi_vassal(  # noqa: PLR0913
     working_dir: str | None,
     source: str,
     data: bytes,
-    config: UwsgiConfig,
+    config: UwsgiConfig | None,
     run: UwsgiRun,
+    executable: bool = False,
+    patch: Patch | str | None = None,
 ) -> Vassal:
-    """The vassal of a config that `read_uwsgi` accepted.
+    """The vassal of a config that `read_uwsgi` accepted, or that is not looked into (`config` None).
 
     `name` is its id, as uWSGI is given it; `file` the path shown to people; `working_dir` the directory it is run in
-    (None: the Emperor's own); `source` the monitor's address; `data` the config's bytes.
+    (None: the Emperor's own); `source` the monitor's address; `data` the config's bytes; `executable`: the config is
+    what the file prints; `patch`: see `patches.patch_of`. Raises ConfigError.
     """
-    command = (run.wrapper or run.binary, f"--{EXTENSIONS[ext]}", name)
-    spec: dict[str, Any] = {"command": list(command), "config": file, "sections": list(config.sections)}
+    option = "config" if run.is_extra(name) else EXTENSIONS[ext]
+    piped = run.config_pipe and not executable
+    if piped and len(data) > CONFIG_MAX:
+        message = f"the config has {len(data)} bytes, and {CONFIG_MAX} is the most that can travel to a vassal"
+        raise refusal("TooLarge", message, "shorten it, or do without --emperor-force-config-pipe", file=file)
+    command = (run.wrapper or run.binary, f"--{option}", _address(name, executable, piped))
+    spec: dict[str, Any] = {"command": list(command), "config": file}
+    if config is not None:
+        spec["sections"] = list(config.sections)
+    spec |= {key: list(value) for key, value in (("override", run.override), ("fallback", run.fallback)) if value}
+    if patch is not None:
+        spec["binaryPatch"] = _shown_patch(patch)
     if working_dir is not None:
         spec["workingDir"] = working_dir
+    launch = Launch(
+        command=command,
+        inherit_env=True,
+        working_dir=working_dir,
+        protocol=True,
+        capture=run.capture,
+        override=run.override,
+        fallback=run.fallback,
+        # A wrapper in uWSGI's place would not have carried it out either.
+        patch=patch if isinstance(patch, Patch) and run.wrapper is None else None,
+        config_pipe=piped,
+    )
     return Vassal(
         name=name,
         kind=Kind.UWSGI,
         source=source,
         file=file,
-        launch=Launch(command=command, inherit_env=True, working_dir=working_dir, protocol=True, capture=run.capture),
+        launch=launch,
         reload=Reload(ReloadMethod.PROTOCOL),
         stop=Stop(StopMethod.PROTOCOL, grace=run.grace),
         content=hashlib.sha256(data).hexdigest(),
+        config=data if piped else b"",
         spec=spec,
     )
+
+
+def _address(name: str, executable: bool, piped: bool) -> str:
+    """What uWSGI is told to read."""
+    if executable:
+        # uWSGI gives it to a shell, which would look for a bare name in PATH, and take a space for the name's end.
+        return f"exec://{shlex.quote(name if '/' in name else f'./{name}')}"
+    return f"emperor://{name}" if piped else name
+
+
+def _shown_patch(patch: Patch | str) -> dict[str, Any]:
+    if isinstance(patch, str):
+        return {"withoutUwsgi": False, "because": patch}
+    return {"command": patch.program, "privileged": patch.privileged, "withoutUwsgi": True}
 
 
 def zerg_vassal(broodlord: Vassal, name: str, number: int) -> Vassal:
@@ -365,9 +432,10 @@ def zerg_vassal(broodlord: Vassal, name: str, number: int) -> Vassal:
 
     `number` counts all zergs of this Emperor; they are told it as uWSGI's are.
     """
-    words = list(broodlord.launch.command)
-    words[words.index(broodlord.name, 1)] = f"{broodlord.name}:zerg"
+    addresses = {_address(broodlord.name, executable, piped) for executable in (True, False) for piped in (True, False)}
+    first, *rest = broodlord.launch.command
+    words = [first, *(f"{word}:zerg" if word in addresses else word for word in rest)]
     spec = {**broodlord.spec, "command": words}
     env = (*broodlord.launch.env, (BROODLORD_NUMBER, str(number)))
-    launch = replace(broodlord.launch, command=tuple(words), env=env)
+    launch = replace(broodlord.launch, command=tuple(words), env=env, patch=None)
     return replace(broodlord, name=name, launch=launch, spec=spec, zerg_of=broodlord.name)

@@ -1,6 +1,6 @@
 """What the host keeps of one launch: the run, and the order that made its process.
 
-Used by `host` alone. Not in here: anything that acts.
+Used by `host` alone. Not in here: anything that decides.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ from dataclasses import dataclass
 
 from emperorctl.models.observed import NEVER_LAUNCHED, Signs
 from emperorctl.models.vassal import Vassal
+from emperorctl.reconciler.runtime.configpipe import ConfigPipe
 from emperorctl.reconciler.runtime.identity import Identity
 from emperorctl.reconciler.runtime.logs import LogPipe
 from emperorctl.reconciler.runtime.notify import NotifySocket
 from emperorctl.reconciler.runtime.protocol import Channel
 
-__all__ = ["Order", "Run"]
+__all__ = ["Order", "Run", "identities"]
 
 
 @dataclass(slots=True, eq=False)
@@ -38,7 +39,8 @@ class Order:
 class Run:
     """One launch of a vassal. It has an order once its turn has come, and another if a zygote lost the first.
 
-    `signs` is what its process has said, over the channel and the notification socket alike.
+    `signs` is what its process has said, over the channel and the notification socket alike. `patched`: whom a binary
+    patch changes to.
     """
 
     name: str
@@ -51,6 +53,28 @@ class Run:
     pid: int = 0
     pidfd: int = -1
     signs: Signs = NEVER_LAUNCHED.signs
+    patched: Identity | None = None
     channel: Channel | None = None
     notify: NotifySocket | None = None
+    config: ConfigPipe | None = None
     condemned: bool = False
+
+    def asked(self) -> None:
+        """See `protocol.Speaker`."""
+        if self.config is not None:
+            self.config.push()
+
+    def hang_up(self) -> None:
+        """Close all ways of talking with its process, last words heard."""
+        for way in (self.channel, self.notify, self.config):
+            if way is not None:
+                way.close()
+        self.channel = self.notify = self.config = None
+
+
+def identities(vassal: Vassal) -> tuple[tuple[str | None, str | None], ...]:
+    """The users and groups that a launch has to know: its own, and those that a binary patch changes to."""
+    launch = vassal.launch
+    own = (launch.user, launch.group)
+    patch = launch.patch
+    return (own,) if patch is None or (patch.user is None and patch.group is None) else (own, (patch.user, patch.group))
