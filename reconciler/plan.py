@@ -83,7 +83,8 @@ def _pardon(draft: Draft) -> None:
     memory.throttled_until = None
     memory.abandoned = False
     memory.failing = False
-    memory.ordered = "Ordered" if memory.number and memory.state is State.ABSENT else memory.ordered
+    if memory.state is State.ABSENT and (held or memory.number):
+        memory.ordered = "Ordered"
     if held:
         draft.say("Pardoned", "edited, touched or cleared: tried again at once")
 

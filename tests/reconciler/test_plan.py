@@ -298,6 +298,7 @@ def test_a_crowd_is_throttled_and_each_keeps_its_own_time() -> None:
         (desired(warm=True), Memory()),
         (desired(), Memory(number=1, vassal=native(), generation=1, ordered="Reloaded")),
         (desired(pardons=1), Memory(number=1, vassal=native(), generation=1)),
+        (desired(pardons=1), Memory(throttled_until=NOW + 60.0)),
     ],
 )
 def test_the_throttle_leaves_these_alone(want: Desired, memory: Memory) -> None:
