@@ -276,9 +276,8 @@ class LocalHost:
             if launch.protocol:
                 ours, theirs = socket.socketpair()
                 run.channel = Channel(self._loop, ours, run, lambda: self._heard(run))
-                fd = theirs.detach()
-                close.append(fd)
-                give.append(fd)
+                close.append(theirs.detach())
+                give.append(close[-1])
                 roles.append("protocol")
             if launch.config_pipe:
                 run.config = ConfigPipe(self._loop, run.vassal.config)
