@@ -19,12 +19,15 @@ INPUTS := pyproject.toml build/sources.txt
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help env fmt lint types imports unit e2e test bench scale budgets conformance run clean FORCE
+.PHONY: help env docs fmt lint types imports unit e2e test bench scale budgets conformance run clean FORCE
 
 help:  ## show this list
 	@sed -n 's/^\([a-z0-9]*\):[^#]*## */  \1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 env: $(VENV)/.test  ## create or refresh .venv with everything the tests need
+
+docs: $(VENV)/.test  ## write docs/options.md anew from the settings
+	@$(BIN)/python -m emperorctl.cli.options_table > build/options.md && mv build/options.md docs/options.md
 
 fmt: $(VENV)/.test  ## format the code and mend what can be mended without thinking
 	$(BIN)/ruff check --fix --extend-exclude build .
