@@ -126,7 +126,15 @@ class _Reign:
         self.controller.forgotten = self.board.remove
         told = orders.settings
         run = UwsgiRun(
-            told.binary_path, told.emperor_wrapper, told.uwsgi_logs == "capture", grace=told.emperor_curse_tolerance
+            told.binary_path,
+            told.emperor_wrapper,
+            told.uwsgi_logs == "capture",
+            grace=told.emperor_curse_tolerance,
+            override=told.emperor_wrapper_override,
+            fallback=told.emperor_wrapper_fallback,
+            extra_extensions=told.emperor_extra_extension,
+            magic_exec=told.emperor_magic_exec,
+            config_pipe=told.emperor_force_config_pipe,
         )
         self.context = MonitorContext(
             publish=self.store.apply,

@@ -81,7 +81,7 @@ def test_what_is_a_config_because_somebody_said_so(tmp_path: Path) -> None:
     script = tmp_path / "b.ini"
     write(script, "#!/bin/sh\n")
     script.chmod(0o755)
-    assert reasons(look(tmp_path / "a.site", script)) == ["Ignored", "NoUwsgiSection"]
+    assert reasons(look(tmp_path / "a.site", script)) == ["Ignored", "Empty"]
     run = UwsgiRun(extra_extensions=(".site",), magic_exec=True)
     for path in (tmp_path / "a.site", script, f"{tmp_path}/*"):
         assert not reasons(validate([str(path)], run))
