@@ -54,5 +54,5 @@ def test_magic_exec(court: Court) -> None:
     court.write("a.ini", "#!/bin/sh\necho '[uwsgi]'\n")
     (court.vassals / "a.ini").chmod(0o755)
     court.start("--emperor-magic-exec")
-    puppet = court.wait_for(lambda: court.stage.puppets and court.stage.puppets[0], "a puppet is born")
-    assert puppet.argv == ["--ini", "exec://a.ini" if court.real else "exec://./a.ini"]
+    court.wait_for(lambda: bool(court.stage.puppets), "a puppet is born")
+    assert court.stage.puppets[0].argv == ["--ini", "exec://a.ini" if court.real else "exec://./a.ini"]
