@@ -39,6 +39,7 @@ from emperorctl.reconciler.emperor import Emperor, Parts
 from emperorctl.reconciler.plan import Rules
 from emperorctl.reconciler.runtime.host import HostSettings, LocalHost
 from emperorctl.reconciler.runtime.lock import acquire, instance_of
+from emperorctl.reconciler.runtime.phases import EmperorHooks
 from emperorctl.reconciler.runtime.spawn import ZygoteHandle
 from emperorctl.reconciler.state import StateFile
 from emperorctl.reconciler.views import vassal_object
@@ -117,6 +118,7 @@ class _Reign:
             log_dir=orders.log_dir,
             notify_dir=f"{orders.socket}.notify",
             heartbeat=orders.rules.heartbeat,
+            hooks=EmperorHooks(orders.settings.vassals_start_hook, orders.settings.vassals_stop_hook),
         )
         self.host = LocalHost(settings, wake=self.wake, note=self.note, clock=self.clock, zygote=zygote)
         self.controller = Controller(self.store, self.host, self.clock, self.loop, orders.rules)

@@ -234,9 +234,9 @@ class Settings:
         Group.DEMAND, "A command that prints the address the vassal of its argument waits at.", "COMMAND")
 
     vassals_start_hook: str | None = _text(
-        Group.HOOKS, "A command to run before each start of a vassal.", "COMMAND")
+        Group.HOOKS, "A program to run before each start of a vassal; its argument is the vassal's name.", "PROGRAM")
     vassals_stop_hook: str | None = _text(
-        Group.HOOKS, "A command to run after each end of a vassal.", "COMMAND")
+        Group.HOOKS, "A program to run after each end of a vassal; its argument is the vassal's name.", "PROGRAM")
     emperor_collect_attribute: tuple[str, ...] = _list(
         Group.HOOKS, "An option of uWSGI configs to show with the vassal.", "NAME", aliases=("emperor-collect-attr",))
     emperor_chdir_attr: str | None = _text(
@@ -320,8 +320,6 @@ NOT_YET = frozenset(
         "vassals_include_before",
         "vassals_inherit",
         "vassals_inherit_before",
-        "vassals_start_hook",
-        "vassals_stop_hook",
     }
 )
 """Fields whose function is not there yet: to give one is an error, never silently nothing."""

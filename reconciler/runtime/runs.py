@@ -5,7 +5,9 @@ Used by `host` alone. Not in here: anything that decides.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from emperorctl.models.observed import NEVER_LAUNCHED, Signs
 from emperorctl.models.vassal import Vassal
@@ -15,6 +17,9 @@ from emperorctl.reconciler.runtime.logs import LogPipe
 from emperorctl.reconciler.runtime.notify import NotifySocket
 from emperorctl.reconciler.runtime.protocol import Channel
 
+if TYPE_CHECKING:
+    from emperorctl.reconciler.runtime.hooks import Running
+
 __all__ = ["Order", "Run", "identities"]
 
 
@@ -22,7 +27,7 @@ __all__ = ["Order", "Run", "identities"]
 class Order:
     """What one order made, until nothing of it is left: its processes (by containment) and its log pipe.
 
-    `retired`: there is no main process any more. `cleared`: nor any other.
+    `retired`: there is no main process any more. `cleared`: nor any other. `then` waits for that.
     """
 
     id: int
@@ -33,14 +38,17 @@ class Order:
     retired: bool = False
     cleared: bool = False
     looks: int = 0
+    then: Callable[[], None] | None = None
 
 
 @dataclass(slots=True, eq=False)
 class Run:
     """One launch of a vassal. It has an order once its turn has come, and another if a zygote lost the first.
 
-    `signs` is what its process has said, over the channel and the notification socket alike. `patched`: whom a binary
-    patch changes to.
+    `signs` is what its process has said, over the channel and the notification socket alike. `hook` is the hook that is
+    being run for it, `next` what comes after that. `begun`: something of it was started, and has to be tidied up after.
+    `over`: its process is gone, or never came. `unhooked`: no more hooks. `patched`: whom a binary patch
+    changes to.
     """
 
     name: str
@@ -58,6 +66,11 @@ class Run:
     notify: NotifySocket | None = None
     config: ConfigPipe | None = None
     condemned: bool = False
+    hook: Running | None = None
+    next: Callable[[], None] | None = None
+    begun: bool = False
+    over: bool = False
+    unhooked: bool = False
 
     def asked(self) -> None:
         """See `protocol.Speaker`."""
