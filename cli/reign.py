@@ -152,6 +152,11 @@ class _Reign:
             attributes=told.emperor_collect_attribute,
             chdir_attribute=told.emperor_chdir_attr or "",
             wrapper_attribute=told.emperor_wrapper_attr or "",
+            override=told.emperor_wrapper_override,
+            fallback=told.emperor_wrapper_fallback,
+            extra_extensions=told.emperor_extra_extension,
+            magic_exec=told.emperor_magic_exec,
+            config_pipe=told.emperor_force_config_pipe,
         )
         self.context = MonitorContext(
             publish=self.sources.apply, uwsgi=run, warn=self.note, watch=told.watch, nofollow=told.emperor_nofollow

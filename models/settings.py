@@ -301,9 +301,6 @@ BY_NAME: Mapping[str, Option] = MappingProxyType(
 NOT_YET = frozenset(
     {
         "emperor_cap",
-        "emperor_extra_extension",
-        "emperor_force_config_pipe",
-        "emperor_magic_exec",
         "emperor_on_demand_directory",
         "emperor_on_demand_exec",
         "emperor_on_demand_extension",
@@ -311,8 +308,6 @@ NOT_YET = frozenset(
         "emperor_tyrant_initgroups",
         "emperor_tyrant_nofollow",
         "emperor_use_clone",
-        "emperor_wrapper_fallback",
-        "emperor_wrapper_override",
         "vassal_defaults",
         "vassal_set",
         "vassals_include",

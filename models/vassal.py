@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from emperorctl.models.errors import Problem
+from emperorctl.models.patches import Patch
 from emperorctl.models.protocol import ToVassal
 
 __all__ = [
@@ -92,6 +93,9 @@ class Launch:
     ids, None for the Emperor's own. `protocol`: the process gets `UWSGI_EMPEROR_FD`.
     `capture`: stdout and stderr go to the vassal's log file instead of the Emperor's stderr.
     `notify`: the process gets `NOTIFY_SOCKET`, and may speak there.
+    `override` and `fallback` are programs tried before and after the command's own, with the same arguments: the first
+    that can be executed runs. `patch`: what to do where none of them is there.
+    `config_pipe`: the process gets its config over `UWSGI_EMPEROR_FD_CONFIG`.
     """
 
     command: tuple[str, ...]
@@ -106,6 +110,10 @@ class Launch:
     protocol: bool = False
     capture: bool = True
     notify: Notify = Notify.NONE
+    override: tuple[str, ...] = ()
+    fallback: tuple[str, ...] = ()
+    patch: Patch | None = None
+    config_pipe: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +181,7 @@ class Vassal:
     empty for a native manifest): a difference there, and none in `launch`, asks for a reload.
     `loyal_after` is in seconds. `spec` is the effective description for people, JSON-ready.
     `zerg_of` is the name of the vassal that it reinforces, empty for all others. `suspend`: its file holds it down.
+    `config` is the text that travels to the process, for a launch with `config_pipe`.
     """
 
     name: str
@@ -188,6 +197,7 @@ class Vassal:
     content: str = ""
     zerg_of: str = ""
     suspend: bool = False
+    config: bytes = b""
     line: int | None = field(default=None, compare=False)
     labels: Mapping[str, str] = field(default_factory=lambda: EMPTY)
     annotations: Mapping[str, str] = field(default_factory=lambda: EMPTY)

@@ -13,6 +13,7 @@ import os
 import stat
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 
 from emperorctl.models.errors import Problem
 from emperorctl.models.source import Change, FileReport, Trouble
@@ -257,6 +258,8 @@ class FileMonitor:
                 digest = ""
             case Content():
                 order = self._order(file, found.fingerprint.inode, found.data)
+                if found.mode & 0o111:
+                    order = replace(order, executable=True)
                 refused = refused_name(order)
                 digest = hashlib.blake2b(found.data, digest_size=16).hexdigest()
                 if refused is None and not _trusted(found, order.extension):

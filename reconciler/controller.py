@@ -165,6 +165,8 @@ class Controller:
             case Spawn(vassal=vassal):
                 self.host.launch(vassal, action.number, self._generation(name), urgent=action.urgent)
             case TellReload(vassal=vassal):
+                if vassal.launch.config_pipe:
+                    self.host.configure(name, action.number, vassal.config)
                 if vassal.reload.method is ReloadMethod.SIGNAL:
                     self.host.signal(name, action.number, vassal.reload.signal)
                 elif not self.host.tell(name, action.number, ToVassal.RELOAD):

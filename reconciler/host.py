@@ -38,6 +38,10 @@ class Host(Protocol):
         """Send one byte of the emperor protocol; False when the vassal has closed its end or reads nothing."""
         ...
 
+    def configure(self, name: str, number: int, config: bytes) -> None:
+        """Whenever the process of that launch asks for its config from now on, it is given this one."""
+        ...
+
     def end(self, name: str, number: int) -> None:
         """SIGKILL for the main process of that launch and everything it started."""
         ...

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from emperorctl.models.vassal import Vassal
 from emperorctl.reconciler.runtime.identity import Identity
-from emperorctl.reconciler.runtime.zygote.child import PROTOCOL_FD
+from emperorctl.reconciler.runtime.zygote.child import FIRST_FD
 from emperorctl.reconciler.runtime.zygote.procfs import COOKIE
 
 __all__ = ["DEFAULT_PATH", "Environments"]
@@ -56,8 +56,11 @@ class Environments:
             }
         env.update(launch.env)
         # After what the file declares: these are how the process is reached and found again.
+        numbers = iter(range(FIRST_FD, FIRST_FD + 2))  # in the order in which the host hands them over
         if launch.protocol:
-            env["UWSGI_EMPEROR_FD"] = str(PROTOCOL_FD)
+            env["UWSGI_EMPEROR_FD"] = str(next(numbers))
+        if launch.config_pipe:
+            env["UWSGI_EMPEROR_FD_CONFIG"] = str(next(numbers))
         if notify:
             for name in _NOTIFY:
                 env.pop(name, None)

@@ -22,6 +22,7 @@ from emperorctl.models.status import Note, NoteType
 from emperorctl.models.vassal import Notify, Stop, StopMethod, Vassal
 from emperorctl.reconciler.clock import Clock
 from emperorctl.reconciler.runtime import cgroups, failures, leftovers, logfiles, reaper
+from emperorctl.reconciler.runtime.configpipe import ConfigPipe
 from emperorctl.reconciler.runtime.containment import Containment
 from emperorctl.reconciler.runtime.descriptors import Reserve
 from emperorctl.reconciler.runtime.environment import Environments
@@ -34,7 +35,7 @@ from emperorctl.reconciler.runtime.orderbook import OrderBook
 from emperorctl.reconciler.runtime.ordering import Unusable, Where, write_order
 from emperorctl.reconciler.runtime.phases import EmperorHooks, Phases
 from emperorctl.reconciler.runtime.protocol import Channel
-from emperorctl.reconciler.runtime.runs import Order, Run
+from emperorctl.reconciler.runtime.runs import Order, Run, identities
 from emperorctl.reconciler.runtime.spawn import ZygoteHandle
 from emperorctl.reconciler.runtime.tree import Trees
 from emperorctl.reconciler.runtime.zygote import procfs
@@ -195,7 +196,7 @@ class LocalHost:
         run = Run(vassal.name, number, generation, vassal, urgent)
         self._runs[vassal.name] = run
         self._observed[vassal.name] = Observed(number, LaunchState.LAUNCHING)
-        self._identities.ask(vassal.launch.user, vassal.launch.group, lambda answer: self._identified(run, answer))
+        self._identities.ask_all(identities(vassal), lambda answers: self._identified(run, answers))
 
     def stop(self, name: str, number: int, how: Stop) -> None:
         """Ask that launch to stop, once its preStop hook is done."""
@@ -229,6 +230,12 @@ class LocalHost:
             return False
         return run.channel.send(byte)
 
+    def configure(self, name: str, number: int, config: bytes) -> None:
+        """Have this config ready for when that launch asks."""
+        run = self._runs.get(name)
+        if run is not None and run.number == number and run.config is not None:
+            run.config.config = config
+
     def end(self, name: str, number: int) -> None:
         """SIGKILL for that launch and everything it started."""
         run = self._runs.get(name)
@@ -253,11 +260,12 @@ class LocalHost:
 
     # --- a launch, step by step ---
 
-    def _identified(self, run: Run, answer: Identity | IdentityError) -> None:
-        if isinstance(answer, IdentityError):
-            self._failed(run, failures.from_identity(answer, self._clock.monotonic()))
+    def _identified(self, run: Run, answers: tuple[Identity, ...] | IdentityError) -> None:
+        if isinstance(answers, IdentityError):
+            self._failed(run, failures.from_identity(answers, self._clock.monotonic()))
             return
-        run.identity = answer
+        run.identity, *others = answers
+        run.patched = others[0] if others else None
         self._phases.before_start(run, lambda failure: self._may_start(run, failure))
 
     def _may_start(self, run: Run, failure: LaunchFailure | None) -> None:
@@ -297,10 +305,14 @@ class LocalHost:
             if launch.protocol:
                 ours, theirs = socket.socketpair()
                 run.channel = Channel(self._loop, ours, run, lambda: self._heard(run))
-                fd = theirs.detach()
-                close.append(fd)
-                give.append(fd)
+                close.append(theirs.detach())
+                give.append(close[-1])
                 roles.append("protocol")
+            if launch.config_pipe:
+                run.config = ConfigPipe(self._loop, run.vassal.config)
+                close.append(run.config.open())
+                give.append(close[-1])
+                roles.append("config")
             address = ""
             if launch.notify is not Notify.NONE:
                 run.notify = self._notify.open(run, order_id, run.identity.uid, lambda: self._heard(run))
@@ -308,7 +320,7 @@ class LocalHost:
             cookie = self._book.cookie(order_id)
             env = self._environments.of(run.vassal, run.generation, run.identity, cookie, address)
             log = self.logs.path(run.name) if order.log is not None else None
-            where = Where(order_id, tuple(roles), self._containment.place(order_id), log)
+            where = Where(order_id, tuple(roles), self._containment.place(order_id), log, run.patched)
             data = write_order(run.vassal, env, run.identity, where)
         except (OSError, Unusable) as error:
             for fd in close:
@@ -388,12 +400,7 @@ class LocalHost:
 
     def _retire(self, run: Run) -> Order | None:
         """There is no main process (any more): end the rest of that order, and let go of what belongs to it."""
-        if run.channel is not None:
-            run.channel.close()
-            run.channel = None
-        if run.notify is not None:
-            run.notify.close()
-            run.notify = None
+        run.hang_up()
         order, run.order = run.order, None
         if order is not None:
             self._book.retire(order)

@@ -54,6 +54,9 @@ class FakeHost:
         self.calls.append(("tell", name, number, int(byte)))
         return True
 
+    def configure(self, name: str, number: int, config: bytes) -> None:
+        self.calls.append(("configure", name, number, config))
+
     def end(self, name: str, number: int) -> None:
         self.calls.append(("end", name, number))
 
