@@ -28,11 +28,12 @@ from emperorctl.models.uwsgi import EXTENSIONS, read_uwsgi
 
 __all__ = ["from_uwsgi", "is_uwsgi"]
 
+# In the order in which uWSGI comes to them: the first one is what runs.
 _PATCHES = (
-    "unprivileged-binary-patch-arg",
-    "unprivileged-binary-patch",
-    "privileged-binary-patch-arg",
     "privileged-binary-patch",
+    "privileged-binary-patch-arg",
+    "unprivileged-binary-patch",
+    "unprivileged-binary-patch-arg",
 )
 _REFERENCE = re.compile(r"%\(([^)]{1,80})\)|%(.)|\$\(([^)]{1,80})\)|@\(([^)]{1,200})\)", re.DOTALL)
 _SHELL = re.compile(r"[$`|&;<>()*?\[\]{}~#!\n]")

@@ -123,8 +123,8 @@ def test_names_that_are_left_to_chance_are_made_to_differ() -> None:
 
 
 def test_expansions() -> None:
-    text = "[group:g]\nprograms = a,b\n[program:a]\ncommand = x %(group_name)s %(host_node_name)s %(ENV_HOME)s %(here)s\n"
-    result = conversion(text, FILE)
+    references = "%(group_name)s %(host_node_name)s %(ENV_HOME)s %(here)s"
+    result = conversion(f"[group:g]\nprograms = a,b\n[program:a]\ncommand = x {references}\n", FILE)
     (one,) = result.converted
     assert read_back(one.manifest).launch.command == ("x", "g", "box", "%(ENV_HOME)s", "/etc/app")
     assert "%(ENV_HOME)s is not known here" in notes(one)["command"]
