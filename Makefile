@@ -19,12 +19,15 @@ INPUTS := pyproject.toml build/sources.txt
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help env fmt lint types imports unit e2e test bench scale budgets run clean FORCE
+.PHONY: help env docs fmt lint types imports unit e2e test bench scale budgets conformance run clean FORCE
 
 help:  ## show this list
 	@sed -n 's/^\([a-z0-9]*\):[^#]*## */  \1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 env: $(VENV)/.test  ## create or refresh .venv with everything the tests need
+
+docs: $(VENV)/.test  ## write docs/options.md anew from the settings
+	@$(BIN)/python -m emperorctl.cli.options_table > build/options.md && mv build/options.md docs/options.md
 
 fmt: $(VENV)/.test  ## format the code and mend what can be mended without thinking
 	$(BIN)/ruff check --fix --extend-exclude build .
@@ -42,7 +45,7 @@ imports: $(VENV)/.test  ## the import contracts of pyproject.toml
 types: $(VENV)/.test  ## strict type checking
 	@echo "== types"
 	@$(BIN)/mypy $(addprefix -p ,$(PACKAGES))
-	@$(BIN)/mypy -p benchmarks -m e2e.harness -m e2e.real_uwsgi -m e2e.conftest
+	@$(BIN)/mypy -p benchmarks -m e2e.harness -m e2e.real_uwsgi -m e2e.conftest -p e2e.conformance
 
 unit: $(VENV)/.test  ## tests without processes and without waiting
 	@echo "== unit tests"
@@ -63,6 +66,9 @@ scale: $(VENV)/.bench  ## the cost of one event at 100, 1,000 and 5,000 vassals
 
 budgets: $(VENV)/.bench  ## throttle, blacklist and heartbeats under stress: make budgets N=1000
 	@$(BIN)/python -m benchmarks $(N) --budgets $(ARGS)
+
+conformance: $(VENV)/.test  ## write docs/conformance.md anew from what its scenarios declare
+	@$(BIN)/python -m e2e.conformance
 
 run: $(VENV)/.run  ## an Emperor on examples/vassals, in the foreground
 	@mkdir -p $(RUN_DIR)

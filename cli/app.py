@@ -21,13 +21,14 @@ from emperorctl.models.errors import EmperorError, EmperorUnreachable
 __all__ = ["app"]
 
 _COMMANDS = {
-    "run": "emperorctl.cli.run:run",
+    "run": "emperorctl.cli.run:app",
     "get": "emperorctl.cli.get:get",
     "describe": "emperorctl.cli.describe:describe",
     "reload": "emperorctl.cli.orders:reload",
     "stop": "emperorctl.cli.orders:stop",
     "start": "emperorctl.cli.orders:start",
     "logs": "emperorctl.cli.logs:logs",
+    "config": "emperorctl.cli.config:app",
     "events": "emperorctl.cli.events:events",
     "blacklist": "emperorctl.cli.blacklist:app",
     "stats": "emperorctl.cli.stats:stats",

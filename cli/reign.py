@@ -15,12 +15,13 @@ import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from emperorctl.cli.journal import Journal
 from emperorctl.cli.rows import COLUMNS, WIDE, vassal_row
 from emperorctl.cli.table import Table
 from emperorctl.models.errors import SourceUnavailable, UserError
+from emperorctl.models.settings import Settings
 from emperorctl.models.status import Note, NoteType
 from emperorctl.models.uwsgi import UwsgiRun
 from emperorctl.monitors.base import Monitor, MonitorContext
@@ -38,6 +39,7 @@ from emperorctl.reconciler.emperor import Emperor, Parts
 from emperorctl.reconciler.plan import Rules
 from emperorctl.reconciler.runtime.host import HostSettings, LocalHost
 from emperorctl.reconciler.runtime.lock import acquire, instance_of
+from emperorctl.reconciler.runtime.phases import EmperorHooks
 from emperorctl.reconciler.runtime.spawn import ZygoteHandle
 from emperorctl.reconciler.state import StateFile
 from emperorctl.reconciler.views import vassal_object
@@ -54,20 +56,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """What the command line says. All paths are absolute; `mercy` is in seconds."""
+    """What the Emperor was told, and what follows from it. All paths are absolute; `warnings` are for its log."""
 
-    sources: tuple[str, ...]
+    settings: Settings
     socket: str
     state_dir: str
     log_dir: str
-    binary: str
-    wrapper: str | None
-    capture: bool
-    watch: Literal["auto", "inotify", "poll"]
-    mercy: float
     rules: Rules
-    log_format: Literal["text", "json"]
     stats: Address | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def reign(orders: Orders, zygote: ZygoteHandle) -> int:
@@ -76,7 +73,7 @@ def reign(orders: Orders, zygote: ZygoteHandle) -> int:
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
     lock = acquire(orders.socket)
-    journal = Journal(2, orders.log_format)
+    journal = Journal(2, orders.settings.log_format)
     logging.basicConfig(handlers=[journal], level=logging.WARNING, format="%(message)s", force=True)
     loop = asyncio.new_event_loop()
     try:
@@ -121,6 +118,7 @@ class _Reign:
             log_dir=orders.log_dir,
             notify_dir=f"{orders.socket}.notify",
             heartbeat=orders.rules.heartbeat,
+            hooks=EmperorHooks(orders.settings.vassals_start_hook, orders.settings.vassals_stop_hook),
         )
         self.host = LocalHost(settings, wake=self.wake, note=self.note, clock=self.clock, zygote=zygote)
         self.controller = Controller(self.store, self.host, self.clock, self.loop, orders.rules)
@@ -128,9 +126,19 @@ class _Reign:
         self.controller.note = self.note
         self.controller.changed = self.board.change
         self.controller.forgotten = self.board.remove
-        run = UwsgiRun(orders.binary, orders.wrapper, orders.capture, grace=orders.rules.curse)
-        self.context = MonitorContext(publish=self.store.apply, uwsgi=run, warn=self.note, watch=orders.watch)
-        self.monitors = [open_source(text, self.context) for text in orders.sources]
+        told = orders.settings
+        run = UwsgiRun(
+            told.binary_path, told.emperor_wrapper, told.uwsgi_logs == "capture", grace=told.emperor_curse_tolerance
+        )
+        self.context = MonitorContext(
+            publish=self.store.apply,
+            uwsgi=run,
+            warn=self.note,
+            watch=told.watch,
+            nofollow=told.emperor_nofollow,
+            poll_interval=told.emperor_freq,
+        )
+        self.monitors = [open_source(text, self.context) for text in told.emperor]
         self.gone = asyncio.Event()
         self.ending = False
         self.tasks: list[asyncio.Task[None]] = []
@@ -160,6 +168,8 @@ class _Reign:
 
     async def run(self) -> int:
         """From the first listing to the last exit."""
+        for warning in self.orders.warnings:
+            self.journal.line(warning, level="Warning", reason="OptionIgnored")
         self.journal.gather(self.loop.call_later)
         # Before anything is started: where it can't listen, nothing has to be ended again.
         stats = self._open_stats()
@@ -256,7 +266,7 @@ class _Reign:
 
     def _end(self) -> None:
         """Ragnarok; a second word shortens the mercy to nothing."""
-        mercy = 0.0 if self.ending else self.orders.mercy
+        mercy = 0.0 if self.ending else self.orders.settings.reload_mercy
         if not self.ending:
             self.journal.line(f"ending: vassals have {mercy:g}s; once more to end them now", reason="Ragnarok")
             _tell_systemd("STOPPING=1")

@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from signal import SIGINT
 from typing import Any
@@ -22,15 +23,27 @@ _PATIENCE = 20.0
 class RealEmperor:
     """`uwsgi --emperor DIR`, for comparison. Made by the `real_emperor` fixture, which ends it."""
 
-    def __init__(self, household: Household, binary: Path, *options: str, vassals: Path | None = None) -> None:
-        self.root = Path(tempfile.mkdtemp(prefix="u-", dir="/tmp"))
+    def __init__(
+        self,
+        household: Household,
+        binary: Path,
+        *options: str,
+        vassals: Path | None = None,
+        root: Path | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        """With `root`, a directory of its own, the options say themselves what it reigns over."""
+        self.root = root or Path(tempfile.mkdtemp(prefix="u-", dir="/tmp"))
         self.vassals = vassals or self.root / "vassals"
         self.vassals.mkdir(exist_ok=True)
         self.log_file = self.root / "uwsgi.log"
         self._stats = self.root / "stats"
-        command: list[str | Path] = [binary, "--emperor", self.vassals, "--emperor-stats", self._stats, *options]
+        source: list[str | Path] = [] if root else ["--emperor", self.vassals]
+        command: list[str | Path] = [binary, *source, "--emperor-stats", self._stats, *options]
         with self.log_file.open("wb") as log:
-            self.process = household.spawn(command, cwd=self.root, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self.process = household.spawn(
+                command, cwd=self.root, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
         wait_for(self._stats.exists, what=f"uwsgi --emperor answers\n{self.log()}")
 
     def log(self) -> str:

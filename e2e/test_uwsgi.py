@@ -326,17 +326,17 @@ def test_one_that_changes_its_user_dies_with_a_killed_emperor(
     e.write("shop.ini", ini(options))
     pid = e.wait_running("shop.ini")
     uid = pwd.getpwnam("nobody").pw_uid
-    master = psutil.Process(pid)
 
     def became_nobody() -> bool:
         if "init_fs_encoding" in e.log():
             pytest.skip("an ordinary user can't read the Python that this uwsgi was built with")
         with contextlib.suppress(psutil.NoSuchProcess):
+            master = psutil.Process(pid)
             return master.uids().real == uid and len(master.children()) == 2
         return False
 
     e.wait_for(became_nobody, what="it has become nobody")
-    workers = [child.pid for child in master.children()]
+    workers = [child.pid for child in psutil.Process(pid).children()]
     e.wait_condition("shop.ini", "Ready", "True")
     killed = time.monotonic()
     e.kill()

@@ -8,24 +8,33 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
-    JsonValue,
     PlainValidator,
-    WithJsonSchema,
     model_validator,
 )
-from pydantic.alias_generators import to_camel
-from pydantic_core import PydanticCustomError
 
-from emperorctl.models.durations import format_duration, parse_duration
-from emperorctl.models.names import printable
+from emperorctl.models.manifest_hooks import Hooks
+from emperorctl.models.manifest_values import (
+    ARGUMENT_MAX,
+    DURATION_SCHEMA,
+    Argument,
+    Fields,
+    Text,
+    command,
+    default,
+    described,
+    duration,
+    expected,
+    refused,
+    schema_of,
+    text,
+)
 from emperorctl.models.signals import signal_number
 
 __all__ = [
@@ -42,8 +51,6 @@ __all__ = [
     "refused",
 ]
 
-ARGUMENT_MAX = 128 * 1024 - 1
-"""The kernel's limit for one argument or one `NAME=value` (MAX_ARG_STRLEN), in bytes, without the final NUL."""
 UNLIMITED = "unlimited"
 _ID_MAX = 2**31 - 1
 _LIMIT_MAX = 2**63 - 1
@@ -58,61 +65,6 @@ _PREFIX = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?\Z")
 
 LimitPair = tuple[int | None, int | None]
 """Soft and hard; None is unlimited."""
-
-
-def described(value: Any, source: str | None = None) -> str:
-    """A value as an error message calls it: `the integer 8000`, `a mapping`, `nothing`."""
-    match value:
-        case None:
-            return f"nothing ({source})" if source else "nothing"
-        case bool():
-            return f"the boolean {source or str(value).lower()}"
-        case int():
-            return f"the integer {source or value}"
-        case float():
-            return f"the number {source or value}"
-        case str():
-            return f'"{printable(value[:60])}{"…" if len(value) > 60 else ""}"'
-        case list():
-            return "a list"
-        case dict():
-            return "a mapping"
-    return "something else"
-
-
-def refused(message: str, remedy: str = "", *, key: str | None = None) -> PydanticCustomError:
-    """The error to raise in a validator: `message` says what was expected and found, `remedy` what to do;
-    `key` is the member of the field that is meant."""
-    context = {"message": message, "remedy": remedy}
-    return PydanticCustomError("refused", "{message}", context if key is None else {**context, "key": key})
-
-
-def _expected(what: str, value: Any, remedy: str = "") -> PydanticCustomError:
-    return PydanticCustomError("expected", "{what}", {"what": what, "remedy": remedy})
-
-
-def _text(value: Any) -> Any:
-    if isinstance(value, str) and "\0" in value:
-        raise refused("holds a NUL character", "remove it")
-    return value
-
-
-def _argument(value: Any) -> Any:
-    if isinstance(value, str) and len(value.encode()) > ARGUMENT_MAX:
-        raise refused(f"is longer than {ARGUMENT_MAX} bytes", "pass it in a file")
-    return _text(value)
-
-
-def _command(value: Any) -> Any:
-    if isinstance(value, str):
-        shown = printable(value.replace("\n", " ")[:60])
-        remedy = f'write a list such as [program, argument], or [sh, -c, "{shown}"] to run a shell'
-        raise refused(f"expected a list of strings, got one string: {described(value)}", remedy)
-    if value == []:
-        raise refused("is empty", "name a program")
-    if isinstance(value, list) and value[0] == "":
-        raise refused("begins with an empty string", "name a program")
-    return value
 
 
 def _environment(value: Any) -> Any:
@@ -133,23 +85,23 @@ def _identity(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str):
-        raise _expected("a name or a decimal id", value)
+        raise expected("a name or a decimal id", value)
     if value.isascii() and value.isdigit() and len(value) <= 10 and int(value) <= _ID_MAX:
         return str(int(value))
     if _USER.match(value):
         return value
-    raise _expected(f"a name or a decimal id from 0 to {_ID_MAX}", value)
+    raise expected(f"a name or a decimal id from 0 to {_ID_MAX}", value)
 
 
 def _directory(value: Any) -> Any:
     if isinstance(value, str) and (not value.startswith("/") or len(value.encode()) > 4095):
-        raise _expected("an absolute path of at most 4095 bytes", value, "%d is the directory of this file")
-    return _text(value)
+        raise expected("an absolute path of at most 4095 bytes", value, "%d is the directory of this file")
+    return text(value)
 
 
 def _umask(value: Any) -> int:
     if not isinstance(value, str) or not _OCTAL.match(value) or int(value, 8) > 0o777:
-        raise _expected('an octal number in quotes from "000" to "777"', value, 'such as "022"')
+        raise expected('an octal number in quotes from "000" to "777"', value, 'such as "022"')
     return int(value, 8)
 
 
@@ -163,7 +115,7 @@ def _signal(value: Any, forbidden: tuple[int, ...]) -> int:
         except ValueError:
             number = None
     if number is None:
-        raise _expected("a signal such as SIGHUP, HUP or 1", value)
+        raise expected("a signal such as SIGHUP, HUP or 1", value)
     if number in forbidden:
         raise refused(f"{described(value)} can't be used here", "use a signal that the program answers")
     return number
@@ -174,7 +126,7 @@ def _limit(value: Any) -> int | None:
         return None
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LIMIT_MAX:
         return value
-    raise _expected(f"an integer from 0, or {UNLIMITED}", value)
+    raise expected(f"an integer from 0, or {UNLIMITED}", value)
 
 
 def _limits(value: Any) -> LimitPair:
@@ -196,23 +148,8 @@ def _size(value: Any) -> int:
     elif isinstance(value, str) and (match := _SIZE.match(value)) and match[1].isascii():
         size = int(match[1]) * _UNITS[match[2]]
     if not 1024 <= size <= 1024**4:
-        raise _expected("a size from 1Ki to 1024Gi such as 10Mi", value)
+        raise expected("a size from 1Ki to 1024Gi such as 10Mi", value)
     return size
-
-
-def _duration(longest: float) -> Callable[[Any], float]:
-    def read(value: Any) -> float:
-        if not isinstance(value, str):
-            raise _expected("a duration such as 30s", value, "add a unit: ms, s, m, h or d")
-        try:
-            seconds = parse_duration(value)
-        except ValueError as error:
-            raise refused(printable(str(error))) from None
-        if seconds > longest:
-            raise _expected(f"at most {format_duration(longest)}", value)
-        return seconds
-
-    return read
 
 
 def _labels(value: Any) -> Any:
@@ -226,28 +163,17 @@ def _labels(value: Any) -> Any:
     return value
 
 
-def _schema(**parts: Any) -> WithJsonSchema:
-    return WithJsonSchema(parts)
-
-
-def _default(written: str) -> dict[str, JsonValue]:
-    """For the schema: a default as a person would write it."""
-    return {"default": written}
-
-
-Text = Annotated[str, BeforeValidator(_text)]
-Identity = Annotated[str, PlainValidator(_identity), _schema(type=["string", "integer"], minimum=0, maximum=_ID_MAX)]
-_SIGNAL_SCHEMA = _schema(type=["string", "integer"], minimum=1, maximum=64, examples=["SIGHUP", "HUP", 1])
+Identity = Annotated[str, PlainValidator(_identity), schema_of(type=["string", "integer"], minimum=0, maximum=_ID_MAX)]
+_SIGNAL_SCHEMA = schema_of(type=["string", "integer"], minimum=1, maximum=64, examples=["SIGHUP", "HUP", 1])
 ReloadSignal = Annotated[int, PlainValidator(lambda value: _signal(value, (9, 19))), _SIGNAL_SCHEMA]
 StopSignal = Annotated[int, PlainValidator(lambda value: _signal(value, (19,))), _SIGNAL_SCHEMA]
-_DURATION_SCHEMA = _schema(type="string", pattern=r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$", examples=["500ms", "1m30s"])
-Grace = Annotated[float, PlainValidator(_duration(3600.0)), _DURATION_SCHEMA]
-UpToADay = Annotated[float, PlainValidator(_duration(86400.0)), _DURATION_SCHEMA]
+Grace = Annotated[float, PlainValidator(duration(3600.0)), DURATION_SCHEMA]
+UpToADay = Annotated[float, PlainValidator(duration(86400.0)), DURATION_SCHEMA]
 _ONE_LIMIT = {"anyOf": [{"type": "integer", "minimum": 0}, {"const": UNLIMITED}]}
 Limit = Annotated[
     LimitPair,
     PlainValidator(_limits),
-    _schema(
+    schema_of(
         anyOf=[
             *_ONE_LIMIT["anyOf"],
             {
@@ -260,24 +186,17 @@ Limit = Annotated[
     ),
 ]
 Size = Annotated[
-    int, PlainValidator(_size), _schema(type=["integer", "string"], pattern="^[0-9]+(Ki|Mi|Gi)?$", minimum=1024)
+    int, PlainValidator(_size), schema_of(type=["integer", "string"], pattern="^[0-9]+(Ki|Mi|Gi)?$", minimum=1024)
 ]
-Umask = Annotated[int, PlainValidator(_umask), _schema(type="string", pattern="^[0-7]{1,4}$", examples=["022"])]
+Umask = Annotated[int, PlainValidator(_umask), schema_of(type="string", pattern="^[0-7]{1,4}$", examples=["022"])]
 Directory = Annotated[str, BeforeValidator(_directory)]
-Argument = Annotated[str, BeforeValidator(_argument)]
 
 
-class _Fields(BaseModel):
-    model_config = ConfigDict(
-        strict=True, frozen=True, extra="forbid", alias_generator=to_camel, hide_input_in_errors=True
-    )
-
-
-class Nothing(_Fields):
+class Nothing(Fields):
     """A choice that has no settings: written `{}`."""
 
 
-class Reload(_Fields):
+class Reload(Fields):
     """How a running vassal reloads when its file is touched or `emperorctl reload` asks. Exactly one of the three."""
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
@@ -294,22 +213,22 @@ class Reload(_Fields):
         return self
 
 
-class Stop(_Fields):
+class Stop(Fields):
     """How a running vassal is asked to stop."""
 
     signal: StopSignal = Field(
         int(signal.SIGTERM),
         description="The signal that asks the main process to stop.",
-        json_schema_extra=_default("SIGTERM"),
+        json_schema_extra=default("SIGTERM"),
     )
     grace_period: Grace = Field(
         30.0,
         description="How long it may take, at most 1h; then everything of the vassal gets SIGKILL.",
-        json_schema_extra=_default("30s"),
+        json_schema_extra=default("30s"),
     )
 
 
-class Notify(_Fields):
+class Notify(Fields):
     """systemd's notification protocol, sd_notify(3): the process finds the socket's path in NOTIFY_SOCKET."""
 
     access: Literal["main", "all"] = Field(
@@ -318,7 +237,7 @@ class Notify(_Fields):
     )
 
 
-class Readiness(_Fields):
+class Readiness(Fields):
     """How a vassal says that it is ready. Without it, a vassal that runs is ready."""
 
     notify: Notify = Field(
@@ -326,26 +245,26 @@ class Readiness(_Fields):
     )
 
 
-class Loyalty(_Fields):
+class Loyalty(Fields):
     """When a vassal counts as loyal."""
 
     after: UpToADay = Field(
-        10.0, description="How long it must have run, at most 1d.", json_schema_extra=_default("10s")
+        10.0, description="How long it must have run, at most 1d.", json_schema_extra=default("10s")
     )
 
 
-class Logs(_Fields):
+class Logs(Fields):
     """How the captured stdout and stderr are kept."""
 
     max_size: Size = Field(
         10 * 1024**2,
         description="A file is rotated when it reaches this size, in bytes or Ki Mi Gi.",
-        json_schema_extra=_default("10Mi"),
+        json_schema_extra=default("10Mi"),
     )
     max_files: int = Field(3, ge=0, le=1000, description="How many older files are kept.")
 
 
-class Rlimits(_Fields):
+class Rlimits(Fields):
     """Resource limits, each an integer, `unlimited`, or {soft, hard}; see setrlimit(2)."""
 
     core: Limit | None = Field(None, description="Size of a core file, in bytes.")
@@ -372,19 +291,19 @@ class Rlimits(_Fields):
                 yield info.alias or field, pair
 
 
-class Spec(_Fields):
+class Spec(Fields):
     """What runs, and how. uWSGI's magic variables (%n, %d …) work in every string; %% is a percent sign."""
 
     command: Annotated[
         list[Argument],
-        BeforeValidator(_command),
+        BeforeValidator(command),
         Field(min_length=1, description="The program and its arguments. No shell is involved."),
     ]
     env: Annotated[
         dict[str, Text],
         BeforeValidator(_environment),
         Field(description="Environment variables, on top of a short base environment. Values are strings."),
-    ] = {}
+    ] = Field({})
     working_dir: Directory | None = Field(None, description="The directory it starts in; an absolute path.")
     user: Identity | None = Field(None, description="The user it runs as: a name or a decimal id.")
     group: Identity | None = Field(None, description="The group it runs as: a name or a decimal id.")
@@ -396,6 +315,7 @@ class Spec(_Fields):
     readiness: Readiness | None = Field(
         None, description="How it says that it is ready; a change replaces the process."
     )
+    hooks: Hooks = Field(Hooks(), description="Commands to run before and after its start and its stop.")
     loyalty: Loyalty = Field(Loyalty(), description="When it counts as loyal.")
     logs: Logs = Field(Logs(), description="How its output is kept.")
 
@@ -407,7 +327,7 @@ class Spec(_Fields):
         return self
 
 
-class Metadata(_Fields):
+class Metadata(Fields):
     """What the vassal is called. A change in here never touches a running process."""
 
     name: str | None = Field(
@@ -415,11 +335,11 @@ class Metadata(_Fields):
     )
     labels: Annotated[
         dict[str, str], BeforeValidator(_labels), Field(description="Short key-value pairs to select vassals by.")
-    ] = {}
+    ] = Field({})
     annotations: dict[str, Text] = Field({}, description="Free text for people and tools.")
 
 
-class Manifest(_Fields):
+class Manifest(Fields):
     """One vassal: one application that the Emperor keeps running."""
 
     api_version: Literal["emperor/v1"] = Field(description="The version of this format.")

@@ -17,6 +17,8 @@ from emperorctl.models.errors import Problem
 __all__ = [
     "EMPTY",
     "Desired",
+    "Hook",
+    "Hooks",
     "Kind",
     "Launch",
     "Logs",
@@ -122,6 +124,28 @@ class Logs:
 
 
 @dataclass(frozen=True, slots=True)
+class Hook:
+    """One program that is run at a certain moment of a launch, `timeout` seconds at most; `command` is never empty.
+
+    `as_emperor`: in the Emperor's identity rather than the vassal's.
+    """
+
+    command: tuple[str, ...]
+    timeout: float = 30.0
+    as_emperor: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """The hooks of one vassal, each the programs to run one after another. A launch keeps those it began with."""
+
+    pre_start: tuple[Hook, ...] = ()
+    post_start: tuple[Hook, ...] = ()
+    pre_stop: tuple[Hook, ...] = ()
+    post_stop: tuple[Hook, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Vassal:
     """One application as its file describes it.
 
@@ -140,6 +164,7 @@ class Vassal:
     reload: Reload = Reload()
     stop: Stop = Stop()
     logs: Logs = Logs()
+    hooks: Hooks = Hooks()
     loyal_after: float = 10.0
     content: str = ""
     zerg_of: str = ""

@@ -45,7 +45,7 @@ def judge(look: Look, memory: Memory, direction: Direction) -> tuple[tuple[Condi
     """All conditions of one vassal, and its phase."""
     desired = look.desired
     running = memory.state is State.RUNNING
-    ready, phase = _running(look, memory) if running else _waiting(desired, memory)
+    ready, phase = _running(look, memory) if running else _waiting(look, memory)
     conditions = [
         _accepted(desired),
         ready,
@@ -114,17 +114,22 @@ def _not_ready(reason: str, message: str) -> Condition:
     return Condition(ConditionType.READY, Truth.FALSE, reason, message)
 
 
-def _waiting(desired: Desired | None, memory: Memory) -> tuple[Condition, str]:
+def _waiting(look: Look, memory: Memory) -> tuple[Condition, str]:
+    desired, observed = look.desired, look.observed
     match memory.state:
         case State.STARTING:
-            return _not_ready("Starting", "being launched"), Phase.STARTING
+            text = f"{observed.its_hook} is running" if observed.hook else "being launched"
+            return _not_ready("Starting", text), Phase.STARTING
         case State.STOPPING:
-            return _not_ready("Stopping", "told to stop, within its grace period"), Phase.TERMINATING
+            text = f"{observed.its_hook} is running" if observed.hook else "told to stop"
+            return _not_ready("Stopping", f"{text}, within its grace period"), Phase.TERMINATING
         case State.KILLING:
             text = "killed, but the kernel has not let it go yet" if memory.overdue else "being killed"
             return _not_ready("Unkillable" if memory.overdue else "Killing", text), Phase.TERMINATING
         case State.ABSENT | State.RUNNING:
             pass
+    if observed.hook:
+        return _not_ready("TidyingUp", f"gone, but {observed.its_hook} is still running"), Phase.TERMINATING
     if desired is None:
         return _not_ready("Removed", "nothing asks for it any more"), Phase.TERMINATING
     if desired.suspended:
@@ -181,6 +186,8 @@ def _progress(look: Look, memory: Memory, direction: Direction) -> Condition:
                 behind = look.desired is not None and look.desired.generation != memory.generation
                 return moving("Waiting") if behind else _SETTLED
             return _SETTLED
+        case State.ABSENT if look.observed.hook:
+            return moving("Stopping")
         case State.ABSENT:
             held = memory.blacklist is not None or memory.throttled_until is not None
             return moving("Waiting") if held else _SETTLED

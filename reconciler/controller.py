@@ -27,7 +27,7 @@ from emperorctl.models.plan import (
 )
 from emperorctl.models.protocol import ToVassal
 from emperorctl.models.status import Condition, Note, NoteType
-from emperorctl.models.vassal import Desired, ReloadMethod, StopMethod
+from emperorctl.models.vassal import Desired, ReloadMethod
 from emperorctl.reconciler.clock import Clock
 from emperorctl.reconciler.desired import DesiredStore
 from emperorctl.reconciler.host import Host
@@ -170,10 +170,7 @@ class Controller:
                 elif not self.host.tell(name, action.number, ToVassal.RELOAD):
                     self.note(name, Note(NoteType.WARNING, "NotListening", "it did not take the order to reload"))
             case TellStop(vassal=vassal):
-                if vassal.stop.method is StopMethod.SIGNAL:
-                    self.host.signal(name, action.number, vassal.stop.signal)
-                elif not self.host.tell(name, action.number, ToVassal.STOP):
-                    self.note(name, Note(NoteType.WARNING, "NotListening", "it did not take the order to stop"))
+                self.host.stop(name, action.number, vassal.stop)
             case Kill():
                 self.host.end(name, action.number)
             case Reinforce():

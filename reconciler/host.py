@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from emperorctl.models.observed import Observed
-from emperorctl.models.vassal import Vassal
+from emperorctl.models.vassal import Stop, Vassal
 
 __all__ = ["Host"]
 
@@ -24,6 +24,10 @@ class Host(Protocol):
     def launch(self, vassal: Vassal, number: int, generation: int, *, urgent: bool = False) -> None:
         """Order launch `number`, `urgent` ahead of all that wait. From now on `observe` says Launching, later Alive or
         Failed."""
+        ...
+
+    def stop(self, name: str, number: int, how: Stop) -> None:
+        """Ask that launch to stop, once its preStop hook (if it has one) is done or its grace period is over."""
         ...
 
     def signal(self, name: str, number: int, signum: int) -> None:

@@ -104,6 +104,9 @@ def _second_chance(draft: Draft, beat: float, hung_at: float) -> None:
     elif memory.vassal is not None and draft.due(hung_at + memory.vassal.stop.grace):
         memory.blame = "it sent no heartbeat, not even after it was told to reload"
         draft.kill(HUNG, f"killing: {memory.blame}")
+    else:
+        # A heartbeat wakes nobody: without a look before the grace is over, the next silence would be seen that late.
+        draft.wake_at(draft.look.now + draft.rules.heartbeat)
 
 
 def _hung(draft: Draft, allowed: float) -> None:
@@ -119,4 +122,4 @@ def _hung(draft: Draft, allowed: float) -> None:
         return
     memory.hung_at = draft.look.now
     draft.tell_reload(vassal, HUNG, f"reloading: {text}; it is killed if it stays silent")
-    draft.wake_at(draft.look.now + vassal.stop.grace)
+    draft.wake_at(draft.look.now + min(vassal.stop.grace, allowed))

@@ -5,7 +5,9 @@ Used by `host` alone. Not in here: anything that acts.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from emperorctl.models.observed import NEVER_LAUNCHED, Signs
 from emperorctl.models.vassal import Vassal
@@ -14,6 +16,9 @@ from emperorctl.reconciler.runtime.logs import LogPipe
 from emperorctl.reconciler.runtime.notify import NotifySocket
 from emperorctl.reconciler.runtime.protocol import Channel
 
+if TYPE_CHECKING:
+    from emperorctl.reconciler.runtime.hooks import Running
+
 __all__ = ["Order", "Run"]
 
 
@@ -21,7 +26,7 @@ __all__ = ["Order", "Run"]
 class Order:
     """What one order made, until nothing of it is left: its processes (by containment) and its log pipe.
 
-    `retired`: there is no main process any more. `cleared`: nor any other.
+    `retired`: there is no main process any more. `cleared`: nor any other. `then` waits for that.
     """
 
     id: int
@@ -32,13 +37,16 @@ class Order:
     retired: bool = False
     cleared: bool = False
     looks: int = 0
+    then: Callable[[], None] | None = None
 
 
 @dataclass(slots=True, eq=False)
 class Run:
     """One launch of a vassal. It has an order once its turn has come, and another if a zygote lost the first.
 
-    `signs` is what its process has said, over the channel and the notification socket alike.
+    `signs` is what its process has said, over the channel and the notification socket alike. `hook` is the hook that is
+    being run for it, `next` what comes after that. `begun`: something of it was started, and has to be tidied up after.
+    `over`: its process is gone, or never came. `unhooked`: no more hooks.
     """
 
     name: str
@@ -54,3 +62,8 @@ class Run:
     channel: Channel | None = None
     notify: NotifySocket | None = None
     condemned: bool = False
+    hook: Running | None = None
+    next: Callable[[], None] | None = None
+    begun: bool = False
+    over: bool = False
+    unhooked: bool = False

@@ -95,6 +95,19 @@ def test_silence_is_a_reload_first_then_death() -> None:
     assert again.memory.hung_at is None
 
 
+def test_one_that_came_back_is_watched_as_closely_as_before() -> None:
+    rules = replace(RULES, heartbeat=2.0)
+    first = planned(Signs(heartbeat=NOW), running(uwsgi()), rules=rules)
+    hung = planned(Signs(heartbeat=NOW), first.memory, now=NOW + 2.0, rules=rules)
+    assert kinds(hung) == [TellReload]
+    assert hung.requeue_after == 2.0, "the grace is 30 s; the heartbeat that ends the matter wakes nobody"
+    still = planned(Signs(heartbeat=NOW), hung.memory, now=NOW + 4.0, rules=rules)
+    assert still.actions == () and still.requeue_after == 2.0
+    back = planned(Signs(heartbeat=NOW + 4.5), still.memory, now=NOW + 6.0, rules=rules)
+    assert back.actions == () and back.memory.hung_at is None
+    assert back.requeue_after == 0.5
+
+
 def test_a_hung_one_that_never_was_loyal_waits_on_the_blacklist() -> None:
     memory = running(uwsgi(), loyal="", hung_at=NOW - 30.0)
     killed = planned(Signs(spawned=50.0, heartbeat=NOW - 60.0), memory)

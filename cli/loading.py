@@ -1,0 +1,252 @@
+"""The Emperor's settings put together: arguments before environment before files before defaults, and who said what.
+
+Called by `run`, once the zygote is on its way, and by `config view`. pydantic-settings merges and validates; what there
+may be is in `models/settings`. A repeatable option is taken wholly from the highest place that gives it. Not in here:
+the command line's own grammar (`settings_command`), and the grammar of files (`config_files`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Le, MinLen
+from pydantic import BeforeValidator, Field, ValidationError, create_model
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from emperorctl.cli.config_files import Given, Reading, ignored, split_section, unknown
+from emperorctl.models.durations import parse_duration
+from emperorctl.models.emperor_file import CONFIG_EXTENSIONS
+from emperorctl.models.errors import ConfigError, Problem, UserError
+from emperorctl.models.manifest_fields import described
+from emperorctl.models.settings import NOT_YET, OPTIONS, PREFIX, Kind, Option, Settings
+from emperorctl.models.uwsgi_options import argument_of
+
+__all__ = ["Arguments", "Loaded", "load"]
+
+COMMAND_LINE = "command line"
+_INTERNAL = {"EMPERORCTL_INSTANCE"}
+"""Marks of our own processes: an Emperor that is itself a vassal inherits them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """What the command line holds: `words` are sources or files, `files` those of `--ini` and its like, in order;
+    `options` by field, and uWSGI's own that are ignored."""
+
+    words: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    foreign: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The effective settings; `origins` of those that are not defaults, by field; sentences worth a warning."""
+
+    settings: Settings
+    origins: Mapping[str, str]
+    warnings: tuple[str, ...]
+
+
+def load(arguments: Arguments, env: Mapping[str, str]) -> Loaded:
+    """The settings that all of this amounts to. Raises UserError: what, where, what was expected, what to do."""
+    sources: list[str] = []
+    files = list(arguments.files)
+    for word in arguments.words:
+        (files if _is_config(word) else sources).append(word)
+    reading = Reading(env)
+    for path, section in map(split_section, files):
+        reading.read(path, section)
+    reading.finish()
+    options = dict(arguments.options)
+    if sources or "emperor" in options:
+        options["emperor"] = (*sources, *options.get("emperor", ()))
+    given = {name: Given(name, value, COMMAND_LINE, label=f"--{OPTIONS[name].name}") for name, value in options.items()}
+    variables, warnings = _variables(env)
+    layers = (given, variables, _merged(reading.given))
+    settings = _validated(layers)
+    winners = {**layers[2], **variables, **given}
+    for name in sorted(NOT_YET & winners.keys()):
+        if getattr(settings, name) != OPTIONS[name].default:
+            item = winners[name]
+            raise UserError(f"{_where(item)}{item.label} is not supported yet (remove it, or use uWSGI's own Emperor)")
+    warnings = [*(f"--{ignored(name)}" for name in arguments.foreign), *warnings, *reading.warnings]
+    origins = {name: item.origin for name, item in winners.items()}
+    if not settings.emperor and files and not sources:
+        raise UserError(
+            f"{files[-1]}: no source: there is no option emperor in it"
+            " (add emperor = DIRECTORY; if it describes a vassal, name the directory that it lies in)"
+        )
+    return Loaded(settings, origins, tuple(warnings))
+
+
+def _is_config(word: str) -> bool:
+    """Whether a word names a configuration file rather than a source. Raises UserError for what can be neither."""
+    path, _ = split_section(word)
+    named = os.path.splitext(path)[1].lower() in CONFIG_EXTENSIONS
+    if "://" in word or "\0" in word:
+        return False
+    for candidate, config in ((word, named and path == word), (path, named)):
+        try:
+            mode = os.stat(candidate).st_mode
+        except OSError:
+            continue
+        if stat.S_ISDIR(mode):
+            return False
+        if config and stat.S_ISREG(mode):
+            return True
+        known = " ".join(sorted(CONFIG_EXTENSIONS))
+        raise UserError(f"{word}: neither a directory nor a configuration file (a file whose name ends in {known})")
+    if named and not set(word) & set("*?["):
+        raise UserError(f"{word}: there is no such configuration file (a source is a directory or a pattern)")
+    return False
+
+
+def _variables(env: Mapping[str, str]) -> tuple[dict[str, Given], list[str]]:
+    """Which fields the environment gives, and what it says that is ignored. Raises UserError for an unknown name."""
+    known = {variable: option for option in OPTIONS.values() for variable in option.variables}
+    found: dict[str, Given] = {}
+    warnings = []
+    for variable, option in known.items():
+        if env.get(variable):
+            found.setdefault(option.field, Given(option.field, env[variable], variable, label=variable))
+    for variable in sorted(env):
+        if not variable.startswith(PREFIX) or variable in known or variable in _INTERNAL:
+            continue
+        name = variable.removeprefix(PREFIX).lower().replace("_", "-")
+        if argument_of(name) is None:
+            raise UserError(f"{variable}: {unknown(name)}")
+        warnings.append(f"{variable}: {ignored(name)}")
+    return found, warnings
+
+
+def _merged(given: Iterable[Given]) -> dict[str, Given]:
+    """What all files say together: the last value counts, repeatable options add up."""
+    found: dict[str, Given] = {}
+    for item in given:
+        option, before = OPTIONS[item.field], found.get(item.field)
+        if option.kind is not Kind.LIST:
+            found[item.field] = item
+            continue
+        values = tuple(item.value) if isinstance(item.value, list) else (item.value,)
+        if before is None:
+            found[item.field] = Given(item.field, values, item.origin, item.file, item.line, item.label)
+        else:
+            origin = before.origin if item.origin in before.origin else f"{before.origin}, {item.origin}"
+            found[item.field] = Given(
+                item.field, (*before.value, *values), origin, before.file, before.line, item.label
+            )
+    return found
+
+
+class _Base(BaseSettings):
+    """What the generated model begins with."""
+
+    model_config = SettingsConfigDict(extra="forbid", hide_input_in_errors=True)
+
+
+class _Layer(PydanticBaseSettingsSource):
+    """One place's values, as a source of pydantic-settings. (Its own source for the environment knows no aliases, and
+    does not say which variable it took.)"""
+
+    def __init__(self, model: type[BaseSettings], layer: Mapping[str, Given]) -> None:
+        super().__init__(model)
+        self._values = {name: item.value for name, item in layer.items()}
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        return self._values.get(field_name), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        return self._values
+
+
+def _model(layers: Sequence[Mapping[str, Given]]) -> type[BaseSettings]:
+    """The model of all options, which reads these layers: generated, so that there is one list of them."""
+
+    class Layered(_Base):
+        @classmethod
+        def settings_customise_sources(  # type: ignore[override]  # it takes them as keywords
+            cls, settings_cls: type[BaseSettings], **_: Any
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return tuple(_Layer(settings_cls, layer) for layer in layers)
+
+    parts: dict[str, Any] = {
+        option.field: (_annotation(option), Field(default=option.default)) for option in OPTIONS.values()
+    }
+    return create_model("EmperorSettings", __base__=Layered, **parts)
+
+
+def _annotation(option: Option) -> Any:
+    range_ = [bound for bound in (option.low is not None and Ge(option.low), option.high and Le(option.high)) if bound]
+    match option.kind:
+        case Kind.FLAG:
+            return Annotated[bool, BeforeValidator(_flag)]
+        case Kind.NUMBER | Kind.MILLISECONDS:
+            return Annotated[int, *range_] if option.default is not None else Annotated[int, *range_] | None
+        case Kind.SECONDS:
+            return Annotated[float, *range_]
+        case Kind.CHOICE:
+            return Literal[option.choices]
+        case Kind.LIST:
+            return Annotated[tuple[Annotated[str, MinLen(1)], ...], BeforeValidator(_several)]
+    return Annotated[str, MinLen(1)] if option.default is not None else Annotated[str, MinLen(1)] | None
+
+
+def _flag(value: Any) -> Any:
+    """An option without a value is on, as in uWSGI."""
+    return True if value == "" else value
+
+
+def _several(value: Any) -> Any:
+    """A variable holds one value, or a JSON list of several."""
+    if not isinstance(value, str):
+        return tuple(value)
+    try:
+        found = json.loads(value) if value.startswith("[") else None
+    except ValueError:
+        found = None  # a pattern may begin with a bracket, too
+    return tuple(found) if isinstance(found, list) else (value,)
+
+
+def _validated(layers: Sequence[Mapping[str, Given]]) -> Settings:
+    try:
+        found = _model(layers)()
+    except ValidationError as error:
+        raise _refused(error, layers) from None
+    return Settings(**found.model_dump())
+
+
+def _where(item: Given) -> str:
+    return f"{item.origin}: " if item.file else ""
+
+
+def _refused(error: ValidationError, layers: Sequence[Mapping[str, Given]]) -> UserError:
+    """The first of pydantic's errors, in words."""
+    first = error.errors(include_url=False)[0]
+    name = str(first["loc"][0])
+    item = next(layer[name] for layer in layers if name in layer)
+    option = OPTIONS[name]
+    value = item.value
+    if option.kind is Kind.LIST:
+        value = next((word for word in value if not word), value) if not isinstance(value, str) else value
+    message = f"expected {option.expected()}, got {described(value)}"
+    remedy = _remedy(option, value)
+    if item.file:
+        return ConfigError(Problem("InvalidValue", message, remedy, item.file, item.line, None, item.label))
+    return UserError(f"{item.label}: {message}" + (f" ({remedy})" if remedy else ""))
+
+
+def _remedy(option: Option, value: Any) -> str:
+    """What to write instead, where that can be told."""
+    if option.kind not in (Kind.SECONDS, Kind.MILLISECONDS) or not isinstance(value, str):
+        return ""
+    try:
+        seconds = parse_duration(value)
+    except ValueError:
+        return ""
+    return f"write {seconds * (1000 if option.kind is Kind.MILLISECONDS else 1):g}"

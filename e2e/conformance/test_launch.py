@@ -1,0 +1,91 @@
+"""How a vassal is started: arguments, directory, environment, descriptors, and nothing besides."""
+
+from __future__ import annotations
+
+import re
+
+import psutil
+
+from e2e.conformance.court import Court
+from e2e.conformance.declarations import scenario
+
+
+@scenario(
+    "What a vassal is given (no hook option given)",
+    uwsgi="argv `WRAPPER --ini a.ini`, cwd the directory; descriptors 0 (/dev/null), 1, 2 (the Emperor's own) and one"
+    " socket, UWSGI_EMPEROR_FD; the Emperor's whole environment, without NOTIFY_SOCKET and UWSGI_RELOADS, and"
+    " UWSGI_ORIGINAL_PROC_NAME, which uWSGI sets for itself; no signal blocked, umask untouched; the Emperor's session",
+    emperorctl="the same, but EMPERORCTL_INSTANCE for UWSGI_ORIGINAL_PROC_NAME, and a session of its own",
+    why="a mark and a session by which everything a vassal started can be found and ended",
+)
+def test_given(court: Court) -> None:
+    court.write("a.ini")
+    env = {"OURS": "1", "NOTIFY_SOCKET": "@nobody-listens", "UWSGI_RELOADS": "3"}
+    court.start(env=env)
+    puppet = court.wait_puppet("a.ini")
+    born, links = puppet.born, puppet.born["links"]
+    assert born["argv"] == [str(court.stage.wrapper), "--ini", "a.ini"]
+    assert born["cwd"] == str(court.vassals)
+    assert set(links) == {"0", "1", "2", puppet.env["UWSGI_EMPEROR_FD"]}
+    assert links["0"] == "/dev/null"
+    assert links["1"] == links["2"] != "/dev/null"
+    assert links[puppet.env["UWSGI_EMPEROR_FD"]].startswith("socket:")
+    assert born["blocked"] == []
+    expected = court.environment(env) | {"UWSGI_EMPEROR_FD": puppet.env["UWSGI_EMPEROR_FD"]}
+    mark = "UWSGI_ORIGINAL_PROC_NAME" if court.real else "EMPERORCTL_INSTANCE"
+    expected[mark] = puppet.env[mark]
+    del expected["NOTIFY_SOCKET"], expected["UWSGI_RELOADS"]
+    assert puppet.env == expected
+    assert (born["sid"] == puppet.pid) == (not court.real)
+    assert born["umask"] == psutil_umask(court.pid)
+
+
+@scenario(
+    "What else is run (no hook option given)",
+    uwsgi="nothing: the Emperor has one child for each vassal",
+    emperorctl="nothing: one child for each vassal, and its own helper, the zygote, which forks them",
+    why="forking a big Python process for each vassal would cost twenty times more",
+)
+def test_nothing_else(court: Court) -> None:
+    court.write("a.ini")
+    court.write("b.ini")
+    court.start()
+    puppets = {court.wait_puppet(name).pid for name in ("a.ini", "b.ini")}
+    family = {child.pid for child in psutil.Process(court.pid).children(recursive=True)}
+    assert puppets <= family
+    assert len(family - puppets) == (0 if court.real else 1)
+    assert len(court.stage.puppets) == 2
+
+
+@scenario(
+    "UWSGI_VASSAL_FOO=bar in the Emperor's environment",
+    uwsgi="the vassal gets neither it nor UWSGI_FOO, but garbage made of another variable (a slip in 2.0.31)",
+    emperorctl="the vassal gets UWSGI_FOO=bar instead",
+    why="that is what the manual says",
+)
+def test_vassal_variables(court: Court) -> None:
+    court.write("a.ini")
+    court.start(env={"UWSGI_VASSAL_FOO": "bar"})
+    puppet = court.wait_puppet("a.ini")
+    assert "UWSGI_VASSAL_FOO" not in puppet.env
+    assert puppet.env.get("UWSGI_FOO") == (None if court.real else "bar")
+
+
+@scenario(
+    "The wrapper does not exist",
+    uwsgi="each try counts as the death of a vassal that was not loyal: blacklisted",
+)
+def test_no_wrapper(court: Court) -> None:
+    court.write("a.ini")
+    court.start("--emperor-wrapper", "/nonexistent/wrapper", puppets=False)
+    entry = court.wait_for(lambda: court.blacklisted("a.ini"), "a.ini is blacklisted")
+    assert entry["throttle_level"] > 0
+    court.wait_absent("a.ini")
+
+
+def psutil_umask(pid: int) -> int:
+    """Another process's umask."""
+    with open(f"/proc/{pid}/status") as status:
+        found = re.search(r"^Umask:\s*(\d+)", status.read(), re.MULTILINE)
+    assert found is not None
+    return int(found[1], 8)
