@@ -59,7 +59,9 @@ def test_notes_are_warnings_with_their_lines(conf: Path) -> None:
     lines = run(str(conf)).stderr.splitlines()
     assert lines[0].startswith(f"warning: {conf}:3: web-1: changed: name = web_1 (")
     assert lines[1].startswith(f"warning: {conf}:5: web-1: not carried over: autostart = false (")
-    assert lines[2] == f"warning: {conf}:2: not carried over: [supervisord] logfile = /x (a setting of supervisord itself)"
+    assert (
+        lines[2] == f"warning: {conf}:2: not carried over: [supervisord] logfile = /x (a setting of supervisord itself)"
+    )
     assert len(lines) == 3
 
 

@@ -235,7 +235,7 @@ def test_reload_signals(text: str, name: str | None) -> None:
     ("text", "words"),
     [
         ("a  b\tc", ["a", "b", "c"]),
-        ("'a b' \"c'd\" e\"f g\"h", ["a b", "c'd", "ef gh"]),
+        ('\'a b\' "c\'d" e"f g"h', ["a b", "c'd", "ef gh"]),
         (r"\x41 \101 \u00e4 a\sb \q \"x", ["A", "A", "ä", "a b", r"\q", '"x']),
         ("'' \"\"", ["", ""]),
         ("a\\", ["a\\"]),
