@@ -157,19 +157,28 @@ class KeptSockets:
 
     # --- what the host asks ---
 
-    def descriptors(self, name: str, on_demand: OnDemand | None) -> list[int] | None:
-        """The sockets for a process that is about to start; they stay ours. None where one of them is not there."""
+    def has(self, name: str, on_demand: OnDemand | None) -> bool:
+        """Whether everything that a process needs to be started with is there."""
+        kept = self._kept.get(name)
+        return on_demand is None or (kept is not None and all(one.key in kept.bound for one in on_demand.addresses))
+
+    def copies(self, name: str, on_demand: OnDemand | None) -> list[int]:
+        """The sockets for a process that is about to be started, to be closed once it has them. Raises OSError."""
         if on_demand is None:
             return []
-        kept = self._kept.get(name)
-        if kept is None or any(address.key not in kept.bound for address in on_demand.addresses):
-            return None
+        kept = self._kept[name]
         self._unwatch(kept)
-        fds = [kept.bound[address.key].fd for address in on_demand.addresses]
-        for fd in fds:
-            # An earlier process may have left it otherwise: the flag belongs to the socket, not to the descriptor.
-            os.set_blocking(fd, True)
         kept.open = kept.counted_at = None
+        fds: list[int] = []
+        try:
+            for address in on_demand.addresses:
+                fds.append(os.dup(kept.bound[address.key].fd))
+                # An earlier process may have left it otherwise: the flag belongs to the socket, not to the descriptor.
+                os.set_blocking(fds[-1], True)
+        except OSError:
+            for fd in fds:
+                os.close(fd)
+            raise
         return fds
 
     def close(self) -> None:
