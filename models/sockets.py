@@ -10,6 +10,7 @@ import ipaddress
 import posixpath
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 from emperorctl.models.errors import ConfigError, Problem
 from emperorctl.models.names import printable
@@ -105,6 +106,7 @@ class OnDemand:
         return ", ".join(map(str, self.addresses))
 
 
+@lru_cache(maxsize=64)
 def parse_address(text: str, directory: str | None = None) -> Address:
     """The address in `127.0.0.1:8000`, `[::1]:8000`, `:8000`, `/run/x.sock`, `unix:/run/x.sock` or `@name`.
 

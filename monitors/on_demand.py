@@ -61,12 +61,11 @@ class OnDemandRule:
 
     def answer(self, directory: int, order: Order, lease_on: int | None) -> str | Problem | None:
         """The answer that needs no command; None: the file that holds it is just being written (`reading.read`)."""
-        if not _is_uwsgi(order):
+        if (self._directory is None and self._extension is None) or not _is_uwsgi(order):
             return ""
         if self._directory is not None:
             return f"{os.path.join(self._directory, order.stem)}.socket"
-        if self._extension is None:
-            return ""
+        assert self._extension is not None
         name = os.path.basename(order.path) + self._extension
         found = read(Entry(directory, name, order.file + printable(self._extension)), TEXT_MAX, lease_on=lease_on)
         match found:
