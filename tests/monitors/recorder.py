@@ -114,7 +114,7 @@ def replace(path: Any, text: str = INI) -> None:
 async def watching(source: Any, *, keep: bool = False, **options: Any) -> AsyncIterator[Recorder]:
     """A running monitor that has listed its source once, or said why it can't; `keep` what it said till then."""
     recorder = Recorder()
-    context = MonitorContext(publish=recorder.publish, uwsgi=UwsgiRun(), warn=recorder.warn, **options)
+    context = MonitorContext(publish=recorder.publish, warn=recorder.warn, **{"uwsgi": UwsgiRun(), **options})
     recorder.monitor = open_source(str(source), context)
     task = asyncio.create_task(recorder.monitor.run())
     try:

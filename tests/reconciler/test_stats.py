@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from emperorctl.models.observed import LaunchState, Observed, Process, Signs
+from emperorctl.models.observed import NEVER_LAUNCHED, LaunchState, Observed, Process, Signs
 from emperorctl.models.plan import BlacklistEntry, Memory, State
+from emperorctl.models.sockets import OnDemand, parse_address
 from emperorctl.models.status import Condition, ConditionType, Truth
 from emperorctl.models.vassal import Vassal
 from emperorctl.reconciler import stats
@@ -235,3 +236,12 @@ def test_collected_attributes_are_shown_where_there_are_any() -> None:
     assert found["attrs"] == {"team": "web", "dir": "/srv"}
     assert list(found) == [*VASSAL.split()[:-1], "attrs", "respawns"]
     assert "attrs" not in one(*running(replace(native(), labels={"team": "web"})))
+
+
+def test_one_that_sleeps_is_listed_with_its_socket_and_no_pid() -> None:
+    want = replace(native(), on_demand=OnDemand((parse_address(":80"), parse_address("@x"))))
+    asleep = Condition(ConditionType.READY, Truth.FALSE, "Asleep")
+    entry = BlacklistEntry(1, 0.0, 0.0, 3.0, 3.0)
+    record = Record(Memory(blacklist=entry), desired(want), NEVER_LAUNCHED, (asleep,), "OnDemand")
+    told = one(record, NEVER_LAUNCHED)
+    assert (told["on_demand"], told["pid"]) == (":80,@x", -1)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from emperorctl.models.sockets import OnDemand, Passing, parse_address
 from emperorctl.models.vassal import Kind, Launch, Vassal
 from emperorctl.reconciler.runtime.environment import DEFAULT_PATH, Environments
 from emperorctl.reconciler.runtime.identity import Identity
@@ -90,3 +93,21 @@ def test_the_numbers_of_the_descriptors_follow_their_order() -> None:
     assert (found["UWSGI_EMPEROR_FD"], found["UWSGI_EMPEROR_FD_CONFIG"]) == ("3", "4")
     found = env(Launch(("uwsgi",), inherit_env=True, protocol=True), {"UWSGI_EMPEROR_FD_CONFIG": "9"})
     assert "UWSGI_EMPEROR_FD_CONFIG" not in found
+
+
+def test_sockets_come_first_and_are_named() -> None:
+    addresses = (parse_address(":80"), replace(parse_address("@x"), name="second"))
+    vassal = Vassal("a", Kind.NATIVE, "s", "f", Launch(("a",), protocol=True, config_pipe=True))
+    environments = Environments({"LISTEN_FDS": "9", "LISTEN_PID": "1", "LISTEN_FDNAMES": "systemds"})
+    one = replace(vassal, on_demand=OnDemand(addresses, Passing.LISTEN_FDS))
+    found = environments.of(one, 1, SHOP, COOKIE)
+    assert (found["LISTEN_FDS"], found["LISTEN_FDNAMES"]) == ("2", "a:second")
+    assert "LISTEN_PID" not in found, "only the process itself knows"
+    assert (found["UWSGI_EMPEROR_FD"], found["UWSGI_EMPEROR_FD_CONFIG"]) == ("5", "6")
+    found = environments.of(replace(vassal, on_demand=OnDemand(addresses[:1], Passing.STDIN)), 1, SHOP, COOKIE)
+    assert "LISTEN_FDS" not in found and found["UWSGI_EMPEROR_FD"] == "3"
+
+
+def test_what_systemd_gave_the_emperor_is_not_inherited() -> None:
+    given = {"LISTEN_FDS": "9", "LISTEN_PID": "1", "LISTEN_FDNAMES": "x", "A": "1"}
+    assert not {"LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"} & env(Launch(("uwsgi",), inherit_env=True), given).keys()
