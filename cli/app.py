@@ -33,6 +33,7 @@ _COMMANDS = {
     "blacklist": "emperorctl.cli.blacklist:app",
     "stats": "emperorctl.cli.stats:stats",
     "validate": "emperorctl.cli.validate:validate",
+    "convert": "emperorctl.cli.convert:convert",
     "schema": "emperorctl.cli.about:schema",
     "version": "emperorctl.cli.about:version",
 }

@@ -17,12 +17,13 @@ from urllib.parse import quote, urlencode
 
 from emperorctl.models.errors import EmperorUnreachable, UserError
 
-__all__ = ["BLACKLIST", "EVENTS", "STATS", "VASSALS", "Client", "Refusal", "one_object", "one_vassal"]
+__all__ = ["BLACKLIST", "EVENTS", "MONITORS", "STATS", "VASSALS", "Client", "Refusal", "one_object", "one_vassal"]
 
 _API = "/apis/emperor/v1"
 VASSALS = f"{_API}/vassals"
 EVENTS = f"{_API}/events"
 BLACKLIST = f"{_API}/blacklist"
+MONITORS = f"{_API}/monitors"
 STATS = f"{_API}/stats"
 _PATIENCE = 10.0
 _UCRED = struct.Struct("iII")

@@ -9,7 +9,7 @@ from typing import Any
 
 from emperorctl.cli.term import cell
 
-__all__ = ["one_or_list", "resource_name", "write_json", "write_yaml"]
+__all__ = ["manifest_text", "one_or_list", "resource_name", "write_json", "write_yaml"]
 
 
 def one_or_list(items: Sequence[Any], *, single: bool) -> Any:
@@ -43,6 +43,33 @@ def write_yaml(document: Any, *, separate: bool = False) -> None:
         text = yaml.dump(document, Dumper=dumper, sort_keys=False, allow_unicode=False, default_flow_style=False)
     sys.stdout.write(("---\n" if separate else "") + text)
     sys.stdout.flush()
+
+
+def manifest_text(manifest: Any) -> str:
+    """A manifest as YAML that means the same in YAML 1.1 and in 1.2 (`no`, `1:30`, `1e3`, `0o17`): a string that
+    could be anything else is quoted. Nothing that a terminal would obey is left."""
+    import yaml
+
+    from emperorctl.models.yaml_syntax import resolve
+
+    class Dumper(yaml.SafeDumper):
+        """Quotes what YAML 1.2 would not read as a string; what YAML 1.1 would not, PyYAML quotes by itself."""
+
+    def represent(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+        try:
+            plain = isinstance(resolve(text), str)
+        except OverflowError:
+            plain = False
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else '"')
+
+    Dumper.add_representer(str, represent)
+    for unicode in (True, False):
+        text: str = yaml.dump(
+            manifest, Dumper=Dumper, sort_keys=False, allow_unicode=unicode, default_flow_style=False, width=110
+        )
+        if _harmless(text):
+            break
+    return text
 
 
 def _harmless(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""`emperorctl get`: vassals or the blacklist, as a table or as objects; once, or with every change."""
+"""`emperorctl get`: vassals, the blacklist or the sources, as a table or as objects; once, or with every change."""
 
 from __future__ import annotations
 
@@ -40,10 +40,12 @@ def get(
     ignore_not_found: Annotated[bool, typer.Option("--ignore-not-found", help="Missing names are no error.")] = False,
     socket: Socket = None,
 ) -> None:
-    """Show vassals, or the blacklist, in a table or as objects.
+    """Show vassals, the blacklist, or the sources of vassals, in a table or as objects.
 
     For example: emperorctl get vassals, get vassal shop blog, get vassal/shop, get blacklist, get vassals,blacklist.
-    Types: vassals (vassal, v) and blacklist (blacklistentries, bl). A name may be given without its file's extension.
+    Types: vassals (vassal, v), blacklist (blacklistentries, bl) and monitors (monitor, mon): the sources that say what
+    should run, whether each can be read, and what last went wrong. A vassal's name may be given without its file's
+    extension.
     READY is ready/wanted processes, SOCKET the on-demand socket. An entry of the blacklist that is named shows, as
     json or yaml, the last lines of the vassal's log as well.
     """

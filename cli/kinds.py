@@ -8,11 +8,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from emperorctl.cli.client import BLACKLIST, VASSALS
-from emperorctl.cli.rows import BLACKLIST_COLUMNS, BLACKLIST_WIDE, COLUMNS, WIDE, blacklist_row, vassal_row
+from emperorctl.cli.client import BLACKLIST, MONITORS, VASSALS
+from emperorctl.cli.rows import (
+    BLACKLIST_COLUMNS,
+    BLACKLIST_WIDE,
+    COLUMNS,
+    MONITOR_COLUMNS,
+    MONITOR_WIDE,
+    WIDE,
+    blacklist_row,
+    monitor_row,
+    vassal_row,
+)
 from emperorctl.models.errors import UserError
 
-__all__ = ["BLACKLIST_ENTRY", "VASSAL", "Kind", "Target", "read_targets", "vassal_names"]
+__all__ = ["BLACKLIST_ENTRY", "MONITOR", "VASSAL", "Kind", "Target", "read_targets", "vassal_names"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +61,16 @@ BLACKLIST_ENTRY = Kind(
     coloured=("LAST EXIT",),
     row=blacklist_row,
 )
-_BY_ALIAS: Mapping[str, Kind] = {alias: kind for kind in (VASSAL, BLACKLIST_ENTRY) for alias in kind.aliases}
+MONITOR = Kind(
+    word="monitor",
+    aliases=frozenset({"monitors", "monitor", "mon", "monitors.emperor", "monitor.emperor"}),
+    path=MONITORS,
+    columns=MONITOR_COLUMNS,
+    wide=MONITOR_WIDE,
+    coloured=("STATE",),
+    row=monitor_row,
+)
+_BY_ALIAS: Mapping[str, Kind] = {alias: kind for kind in (VASSAL, BLACKLIST_ENTRY, MONITOR) for alias in kind.aliases}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +99,8 @@ def vassal_names(words: Sequence[str] | None) -> list[str]:
     targets = read_targets(words)
     if any(target.kind is not VASSAL for target in targets):
         raise UserError(
-            "only vassals can be described; for an entry of the blacklist see: emperorctl get blacklist NAME -o yaml"
+            "only vassals can be described; for an entry of the blacklist see: emperorctl get blacklist NAME -o yaml,"
+            " for a source: emperorctl get monitor NAME -o yaml"
         )
     return list(targets[0].names)
 

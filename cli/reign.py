@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from emperorctl.cli.journal import Journal
+from emperorctl.cli.pidfile import PidFile
 from emperorctl.cli.rows import COLUMNS, WIDE, vassal_row
 from emperorctl.cli.table import Table
 from emperorctl.models.errors import SourceUnavailable, UserError
@@ -27,6 +28,7 @@ from emperorctl.models.uwsgi import UwsgiRun
 from emperorctl.monitors.base import Monitor, MonitorContext
 from emperorctl.monitors.registry import open_source
 from emperorctl.reconciler.api.addresses import Address
+from emperorctl.reconciler.api.commands import CommandSocket
 from emperorctl.reconciler.api.events import EventLog
 from emperorctl.reconciler.api.listener import Place
 from emperorctl.reconciler.api.server import ControlServer
@@ -39,14 +41,15 @@ from emperorctl.reconciler.emperor import Emperor, Parts
 from emperorctl.reconciler.plan import Rules
 from emperorctl.reconciler.runtime.host import HostSettings, LocalHost
 from emperorctl.reconciler.runtime.lock import acquire, instance_of
+from emperorctl.reconciler.runtime.ourselves import become_subreaper, set_name
+from emperorctl.reconciler.runtime.phases import EmperorHooks
 from emperorctl.reconciler.runtime.spawn import ZygoteHandle
+from emperorctl.reconciler.sources import Sources
 from emperorctl.reconciler.state import StateFile
 from emperorctl.reconciler.views import vassal_object
 
 __all__ = ["Orders", "reign"]
 
-RESYNC = 30.0
-"""Seconds between two full comparisons of the sources and the processes with what is known of them."""
 LAST_WAIT = 10.0
 """Seconds after the mercy until the Emperor goes, even if the kernel still holds a killed process."""
 
@@ -63,6 +66,7 @@ class Orders:
     log_dir: str
     rules: Rules
     stats: Address | None = None
+    commands: Place | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -75,7 +79,15 @@ def reign(orders: Orders, zygote: ZygoteHandle) -> int:
     journal = Journal(2, orders.settings.log_format)
     logging.basicConfig(handlers=[journal], level=logging.WARNING, format="%(message)s", force=True)
     loop = asyncio.new_event_loop()
+    told = orders.settings
+    pidfile = PidFile(os.path.abspath(told.emperor_pidfile)) if told.emperor_pidfile else None
     try:
+        if told.emperor_procname:
+            set_name(told.emperor_procname)
+        if told.emperor_subreaper:
+            become_subreaper()
+        if pidfile is not None:
+            pidfile.write()
         _make_private(orders.state_dir)
         _make_private(orders.log_dir)
         asyncio.set_event_loop(loop)
@@ -84,6 +96,8 @@ def reign(orders: Orders, zygote: ZygoteHandle) -> int:
         asyncio.set_event_loop(None)
         loop.close()
         journal.close()
+        if pidfile is not None:
+            pidfile.remove()
         lock.release()
 
 
@@ -112,11 +126,15 @@ class _Reign:
         if complaint:
             journal.line(complaint, level="Warning", reason="StateIgnored")
         self.store = DesiredStore(self.wake, self.note, suspended)
+        self.store.wait_for_command = orders.settings.emperor_wait_for_command
+        self.store.wait_not = orders.settings.emperor_wait_for_command_ignore
+        self.sources = Sources(self.store, self.clock)
         settings = HostSettings(
             instance=instance_of(orders.socket),
             log_dir=orders.log_dir,
             notify_dir=f"{orders.socket}.notify",
             heartbeat=orders.rules.heartbeat,
+            hooks=EmperorHooks(orders.settings.vassals_start_hook, orders.settings.vassals_stop_hook),
         )
         self.host = LocalHost(settings, wake=self.wake, note=self.note, clock=self.clock, zygote=zygote)
         self.controller = Controller(self.store, self.host, self.clock, self.loop, orders.rules)
@@ -134,16 +152,22 @@ class _Reign:
             on_demand_extension=told.emperor_on_demand_extension,
             on_demand_directory=os.path.abspath(directory) if directory else None,
             on_demand_exec=told.emperor_on_demand_exec,
+            graceful=told.emperor_graceful_shutdown,
+            attributes=told.emperor_collect_attribute,
+            chdir_attribute=told.emperor_chdir_attr or "",
+            wrapper_attribute=told.emperor_wrapper_attr or "",
+            override=told.emperor_wrapper_override,
+            fallback=told.emperor_wrapper_fallback,
+            extra_extensions=told.emperor_extra_extension,
+            magic_exec=told.emperor_magic_exec,
+            config_pipe=told.emperor_force_config_pipe,
         )
         self.context = MonitorContext(
-            publish=self.store.apply,
-            uwsgi=run,
-            warn=self.note,
-            watch=told.watch,
-            nofollow=told.emperor_nofollow,
-            poll_interval=told.emperor_freq,
+            publish=self.sources.apply, uwsgi=run, warn=self.note, watch=told.watch, nofollow=told.emperor_nofollow
         )
         self.monitors = [open_source(text, self.context) for text in told.emperor]
+        for monitor in self.monitors:
+            self.sources.add(monitor.source, monitor.describe_watch)
         self.gone = asyncio.Event()
         self.ending = False
         self.tasks: list[asyncio.Task[None]] = []
@@ -177,23 +201,39 @@ class _Reign:
             self.journal.line(warning, level="Warning", reason="OptionIgnored")
         self.journal.gather(self.loop.call_later)
         # Before anything is started: where it can't listen, nothing has to be ended again.
-        stats = self._open_stats()
+        commands = self._open_commands()
+        try:
+            stats = self._open_stats()
+        except UserError:
+            if commands is not None:
+                commands.close()
+            raise
         await self.host.start()
         sources = tuple(monitor.source for monitor in self.monitors)
         parts = Parts(
-            self.store, self.controller, self.board, self.events, self.host.logs, self.state, self.clock, sources
+            self.store,
+            self.controller,
+            self.board,
+            self.events,
+            self.host.logs,
+            self.state,
+            self.clock,
+            sources,
+            monitors=self.sources,
         )
         self.emperor = Emperor(parts, _about)
         server = ControlServer(self.emperor, self.orders.socket)
         self._listen_to_signals()
         self.tasks = [self.loop.create_task(self._observe(monitor)) for monitor in self.monitors]
-        timer = self.loop.call_later(RESYNC, self._resync)
+        timer = self.loop.call_later(self.orders.settings.emperor_freq, self._resync)
         try:
             # Let the first launches be ordered: the zygote works on them while the API is being loaded.
             await asyncio.sleep(0)
             await server.start()
             if stats is not None:
                 stats.start()
+            if commands is not None:
+                commands.start(self.emperor)
             self.journal.line(
                 f"the Emperor reigns: {', '.join(monitor.source for monitor in self.monitors)};"
                 f" pid {os.getpid()}, control socket {self.orders.socket}",
@@ -206,6 +246,8 @@ class _Reign:
             self.ending = True
             for task in (*self.tasks, *self.resyncing):
                 task.cancel()
+            if commands is not None:
+                commands.close()
             await server.close()
             if stats is not None:
                 await stats.close()
@@ -226,6 +268,13 @@ class _Reign:
         stats = StatsServer(place, self._stats)
         stats.open()
         return stats
+
+    def _open_commands(self) -> CommandSocket | None:
+        if self.orders.commands is None:
+            return None
+        commands = CommandSocket(self.orders.commands, self.note)
+        commands.open()
+        return commands
 
     def _listen_to_signals(self) -> None:
         """Take the signals that were blocked since the first instruction."""
@@ -248,6 +297,7 @@ class _Reign:
             try:
                 await monitor.run()
             except SourceUnavailable as error:
+                self.sources.failed(monitor.source, error.problem)
                 self.note(monitor.source, Note(NoteType.WARNING, error.problem.reason, error.problem.sentence()))
             except Exception:
                 _log.exception("the monitor of %s failed; it is started again in %gs", monitor.source, pause)
@@ -255,7 +305,7 @@ class _Reign:
             pause = min(2 * pause, 60.0)
 
     def _resync(self) -> None:
-        self.loop.call_later(RESYNC, self._resync)
+        self.loop.call_later(self.orders.settings.emperor_freq, self._resync)
         if self.ending:
             return
         for monitor in self.monitors:

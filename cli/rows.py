@@ -13,11 +13,14 @@ __all__ = [
     "BLACKLIST_WIDE",
     "COLUMNS",
     "EVENT_COLUMNS",
+    "MONITOR_COLUMNS",
+    "MONITOR_WIDE",
     "WIDE",
     "age",
     "blacklist_row",
     "event_row",
     "labels_cell",
+    "monitor_row",
     "seen",
     "until",
     "vassal_row",
@@ -27,6 +30,8 @@ COLUMNS = ("NAME", "READY", "STATUS", "LOYAL", "RESTARTS", "AGE")
 WIDE = ("PID", "UID", "MONITOR", "SOCKET", "LAST-RELOAD")
 BLACKLIST_COLUMNS = ("NAME", "ATTEMPTS", "THROTTLE", "FIRST", "LAST", "NEXT TRY", "LAST EXIT")
 BLACKLIST_WIDE = ("MESSAGE",)
+MONITOR_COLUMNS = ("NAME", "STATE", "WATCH", "VASSALS", "LAST SYNC", "LAST ERROR")
+MONITOR_WIDE = ("MESSAGE",)
 EVENT_COLUMNS = ("LAST SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE")
 _NONE = "<none>"
 
@@ -89,6 +94,21 @@ def blacklist_row(entry: Mapping[str, Any], now: float, *, wide: bool = False) -
         _exit_word(last),
     ]
     return [*row, last.get("message") or _NONE] if wide else row
+
+
+def monitor_row(monitor: Mapping[str, Any], now: float, *, wide: bool = False) -> list[str]:
+    """One source under MONITOR_COLUMNS, and with `wide` under MONITOR_WIDE as well."""
+    status = monitor["status"]
+    error = status.get("lastError")
+    row = [
+        monitor["metadata"]["name"],
+        status["state"],
+        status["watch"],
+        str(status["vassals"]),
+        f"{age(status['lastSync'], now)} ago" if status.get("lastSync") else _NONE,
+        f"{error['reason']} ({age(error['at'], now)} ago)" if error else _NONE,
+    ]
+    return [*row, error["message"] if error else _NONE] if wide else row
 
 
 def _exit_word(last: Mapping[str, Any]) -> str:

@@ -6,7 +6,8 @@ The zygote is started before the parts are imported. Its options are `models/set
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Annotated, Any
+import sys
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -51,6 +52,8 @@ def run(ctx: typer.Context, *, sources: Sources = None, ini: Files = None, given
     Signals: TERM, INT and QUIT stop everything and exit 0 (a second one at once); HUP reloads all;
     URG clears the blacklist; USR1 writes the table of vassals to the log.
     """
+    if given.get("imperial_monitor_list") is True:
+        _list_kinds()
     if not (sources or ini or "emperor" in given or os.environ.get(OPTIONS["emperor"].variables[0])):
         raise UserError(_NO_SOURCE)
     from emperorctl.reconciler.runtime.spawn import spawn_zygote
@@ -62,6 +65,8 @@ def run(ctx: typer.Context, *, sources: Sources = None, ini: Files = None, given
 
         arguments = Arguments(tuple(sources or ()), tuple(ini or ()), given, given_options(ctx))
         loaded = load(arguments, os.environ)
+        if loaded.settings.imperial_monitor_list:
+            _list_kinds()
         if not loaded.settings.emperor:
             raise UserError(_NO_SOURCE)
         from emperorctl.cli.reign import reign
@@ -73,10 +78,19 @@ def run(ctx: typer.Context, *, sources: Sources = None, ini: Files = None, given
     raise typer.Exit(code)
 
 
+def _list_kinds() -> NoReturn:
+    """Say what kinds of sources there are, and be done."""
+    from emperorctl.monitors.registry import ABOUT
+
+    sys.stdout.write("".join(f"{line}\n" for line in ABOUT.values()))
+    raise typer.Exit(0)
+
+
 def _orders(loaded: Loaded) -> Orders:
     """What follows from the settings. Raises UserError for an address that can't be."""
     from emperorctl.cli.reign import Orders
     from emperorctl.reconciler.api.addresses import Exposure, parse_address
+    from emperorctl.reconciler.api.commands import command_place
     from emperorctl.reconciler.blacklist import BlacklistRule
     from emperorctl.reconciler.plan import Rules
     from emperorctl.reconciler.throttle import ThrottleRule
@@ -102,6 +116,7 @@ def _orders(loaded: Loaded) -> Orders:
         log_dir=os.path.abspath(told.log_dir) if told.log_dir else os.path.join(state, "logs"),
         rules=rules,
         stats=None if told.emperor_stats is None else parse_address(told.emperor_stats, exposure),
+        commands=None if told.emperor_command_socket is None else command_place(told.emperor_command_socket),
         warnings=loaded.warnings,
     )
 

@@ -28,6 +28,11 @@ def validate(
         str | None,
         typer.Option("--emperor-wrapper", metavar="PATH", help="The wrapper, as given to run.", show_default=False),
     ] = None,
+    emperor_extra_extension: Annotated[
+        list[str] | None,
+        typer.Option("--emperor-extra-extension", metavar="EXT", help="As given to run.", show_default=False),
+    ] = None,
+    emperor_magic_exec: Annotated[bool, typer.Option("--emperor-magic-exec", help="As given to run.")] = False,
 ) -> None:
     """Say what is wrong with files, directories or patterns, and where.
 
@@ -39,7 +44,13 @@ def validate(
     from emperorctl.models.uwsgi import UwsgiRun
     from emperorctl.monitors.validate import validate as verdicts_on
 
-    verdicts = verdicts_on(paths, UwsgiRun(binary=binary_path, wrapper=emperor_wrapper))
+    run = UwsgiRun(
+        binary=binary_path,
+        wrapper=emperor_wrapper,
+        extra_extensions=tuple(emperor_extra_extension or ()),
+        magic_exec=emperor_magic_exec,
+    )
+    verdicts = verdicts_on(paths, run)
     for verdict in verdicts:
         # In the order of the files, also where both streams are one.
         if verdict.accepted:

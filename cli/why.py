@@ -17,11 +17,14 @@ __all__ = ["ADVICE", "why"]
 ADVICE: Mapping[str, str] = {
     "Starting": "nothing to do: it is about to run",
     "Stopping": "nothing to do: it goes by itself, or gets SIGKILL when its grace period is over",
+    "TidyingUp": "nothing to do: it goes on once the hook is done, or is killed at its timeout",
     "Killing": "nothing to do: it is gone within moments",
     "Unkillable": "find out what it waits for, as root: cat /proc/{pid}/stack; usually it is a disk or a network mount"
     " that hangs, and nothing is started in its place until it has gone",
     "Removed": "nothing to do: it is forgotten once it has gone; to keep it, put its file back",
     "Suspended": "until then it stays down, also when the Emperor is restarted",
+    "SuspendedByFile": "set spec.suspend to false in {file}, which is read again as soon as it is saved",
+    "WaitingForCommand": "until then it stays down; when the Emperor is restarted, every vassal waits again",
     "Invalid": "correct the file: it is read again as soon as it is saved; emperorctl validate {file} says when it"
     " is right",
     "DoNotRespawn": "or try again with: emperorctl reload {name}; for what it printed see {logs}",

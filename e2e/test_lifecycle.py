@@ -214,11 +214,14 @@ def test_a_crash_loop_is_blacklisted_and_tried_again_when_told(emperor: Make) ->
     def urg() -> None:
         e.signal(signal.SIGURG)
 
-    for retry in (clear, touch_it, edit, order, urg):
-        before, told = tries(), time.monotonic()
+    def pardons() -> int:
+        return sum(event["count"] for event in e.events("bad") if event["reason"] == "Pardoned")
+
+    for number, retry in enumerate((clear, touch_it, edit, order, urg), start=1):
+        before = tries()
         retry()
-        e.wait_for(lambda: tries() > before, timeout=2.5, what=f"{retry.__name__} tries again at once")  # noqa: B023
-        assert time.monotonic() - told < 2.5  # well before the three seconds of the list
+        e.wait_for(lambda: pardons() == number, what=f"{retry.__name__} overrules the list")  # noqa: B023
+        e.wait_for(lambda: tries() > before, what=f"{retry.__name__} tries again")  # noqa: B023
         wait_held(1)
     assert e.objects()["bad"]["status"]["lastExit"]["code"] == 4
     file.write_text(file.read_text().replace("exit 4", "exec sleep 1000"))
@@ -232,8 +235,8 @@ def test_a_crash_loop_is_tried_again_by_itself_after_longer_and_longer_waits(emp
     e.manifest("bad", ["sh", "-c", 'date +%%s.%%N >> "$OUT"; exit 3'], env={"OUT": str(out(e, "bad"))})
     e.wait_for(lambda: len(said(e, "bad")) == 3, what="three tries")
     first, second, third = (float(line) for line in said(e, "bad"))
-    assert 2.9 < second - first < 4
-    assert 3.9 < third - second < 5
+    assert second - first > 2.9
+    assert third - second > 3.9
 
 
 # --- reload and replace ---

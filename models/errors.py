@@ -98,6 +98,15 @@ class Ambiguous(UserError):
         super().__init__(f'vassals "{name}" could be any of: {", ".join(self.candidates)}; give the full name')
 
 
+class SuspendedByFile(UserError):
+    """A vassal can't be started, since its own file holds it down."""
+
+    def __init__(self, name: str, file: str) -> None:
+        super().__init__(
+            f'vassal "{name}" is suspended by its file: set spec.suspend to false in {file}, or remove it there'
+        )
+
+
 class WorldError(EmperorError):
     """The machine or a service did not do its part; trying again later may work."""
 

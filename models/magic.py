@@ -1,6 +1,7 @@
 """uWSGI's magic variables: `%n` and its like, expanded in the strings of a native manifest.
 
-Called by `manifest` alone; uWSGI expands its own files itself. What each stands for was compared with uWSGI 2.0.31:
+Called by `manifest` and `patches`; uWSGI expands its own files itself. What each stands for was compared with uWSGI
+2.0.31:
 `%d` ends with a slash, `%e` has no dot, `%1` of a short path is empty, `%j` is the hash's bytes in memory order.
 One difference: uWSGI drops what it does not know, here it is an error. Not in here: any I/O; whoever calls
 says what the file and the machine are.

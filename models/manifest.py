@@ -20,11 +20,14 @@ from emperorctl.models.durations import format_duration
 from emperorctl.models.errors import ConfigError, Problem
 from emperorctl.models.magic import Place, expand
 from emperorctl.models.manifest_fields import UNLIMITED, LimitPair, Manifest, Spec, described
+from emperorctl.models.manifest_hooks import HookStep
 from emperorctl.models.manifest_problems import problem_at, problem_of
 from emperorctl.models.names import manifest_name
 from emperorctl.models.source import Claim
 from emperorctl.models.vassal import (
     EMPTY,
+    Hook,
+    Hooks,
     Kind,
     Launch,
     Logs,
@@ -192,8 +195,10 @@ def _vassal(document: Document, name: str, place: Place, file: str, source: str)
         reload=_reload(spec),
         stop=Stop(StopMethod.SIGNAL, spec.stop.signal, spec.stop.grace_period),
         logs=Logs(spec.logs.max_size, spec.logs.max_files),
+        hooks=_hooks(spec),
         loyal_after=spec.loyalty.after,
         on_demand=None if spec.on_demand is None else spec.on_demand.meaning(),
+        suspend=spec.suspend,
         line=document.line,
         labels=metadata.labels or EMPTY,
         annotations=metadata.annotations or EMPTY,
@@ -222,6 +227,18 @@ def _reload(spec: Spec) -> Reload:
     return Reload(ReloadMethod.RESTART if spec.reload.restart is not None else ReloadMethod.PROTOCOL)
 
 
+def _hooks(spec: Spec) -> Hooks:
+    return Hooks(*(tuple(map(_hook, steps)) for steps in _hook_steps(spec)))
+
+
+def _hook(step: HookStep) -> Hook:
+    return Hook(tuple(step.command), step.timeout, step.as_emperor)
+
+
+def _hook_steps(spec: Spec) -> tuple[list[HookStep], ...]:
+    return spec.hooks.pre_start, spec.hooks.post_start, spec.hooks.pre_stop, spec.hooks.post_stop
+
+
 def _effective(spec: Spec) -> dict[str, Any]:
     """The spec as it is meant, in the manifest's words: variables expanded, defaults filled in."""
     out: dict[str, Any] = {"command": list(spec.command), "env": dict(spec.env)}
@@ -245,8 +262,20 @@ def _effective(spec: Spec) -> dict[str, Any]:
         out["readiness"] = {"notify": {"access": spec.readiness.notify.access}}
     if spec.on_demand is not None:
         out["onDemand"] = spec.on_demand.effective()
+    hooks = {
+        name: [
+            {"command": step.command, "timeout": format_duration(step.timeout), "asEmperor": step.as_emperor}
+            for step in steps
+        ]
+        for name, steps in zip(("preStart", "postStart", "preStop", "postStop"), _hook_steps(spec), strict=True)
+        if steps
+    }
+    if hooks:
+        out["hooks"] = hooks
     out["loyalty"] = {"after": format_duration(spec.loyalty.after)}
     out["logs"] = {"maxSize": _size(spec.logs.max_size), "maxFiles": spec.logs.max_files}
+    if spec.suspend:
+        out["suspend"] = True
     return out
 
 

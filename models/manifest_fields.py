@@ -11,18 +11,34 @@ import signal
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    model_validator,
+)
 
+from emperorctl.models.manifest_hooks import Hooks
 from emperorctl.models.manifest_sockets import OnDemandFields
-from emperorctl.models.manifest_values import DURATION_SCHEMA as _DURATION_SCHEMA
-from emperorctl.models.manifest_values import Fields as _Fields
-from emperorctl.models.manifest_values import Identity, described, refused
-from emperorctl.models.manifest_values import default as _default
-from emperorctl.models.manifest_values import duration as _duration
-from emperorctl.models.manifest_values import expected as _expected
-from emperorctl.models.manifest_values import octal_mode as _umask
-from emperorctl.models.manifest_values import schema as _schema
-from emperorctl.models.names import printable
+from emperorctl.models.manifest_values import (
+    ARGUMENT_MAX,
+    DURATION_SCHEMA,
+    Argument,
+    Fields,
+    Identity,
+    Text,
+    command,
+    default,
+    described,
+    duration,
+    expected,
+    octal_mode,
+    refused,
+    schema_of,
+    text,
+)
+from emperorctl.models.names import is_label_name, is_label_value
 from emperorctl.models.signals import signal_number
 
 __all__ = [
@@ -39,8 +55,6 @@ __all__ = [
     "refused",
 ]
 
-ARGUMENT_MAX = 128 * 1024 - 1
-"""The kernel's limit for one argument or one `NAME=value` (MAX_ARG_STRLEN), in bytes, without the final NUL."""
 UNLIMITED = "unlimited"
 _LIMIT_MAX = 2**63 - 1
 _RESERVED = ("EMPERORCTL_", "UWSGI_EMPEROR_")
@@ -48,35 +62,9 @@ _LISTEN_RESERVED = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
 _NOTIFY_RESERVED = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 _SIZE = re.compile(r"([0-9]{1,15})(Ki|Mi|Gi)?\Z")
 _UNITS = {None: 1, "Ki": 1024, "Mi": 1024**2, "Gi": 1024**3}
-_LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?\Z")
-_PREFIX = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?\Z")
 
 LimitPair = tuple[int | None, int | None]
 """Soft and hard; None is unlimited."""
-
-
-def _text(value: Any) -> Any:
-    if isinstance(value, str) and "\0" in value:
-        raise refused("holds a NUL character", "remove it")
-    return value
-
-
-def _argument(value: Any) -> Any:
-    if isinstance(value, str) and len(value.encode()) > ARGUMENT_MAX:
-        raise refused(f"is longer than {ARGUMENT_MAX} bytes", "pass it in a file")
-    return _text(value)
-
-
-def _command(value: Any) -> Any:
-    if isinstance(value, str):
-        shown = printable(value.replace("\n", " ")[:60])
-        remedy = f'write a list such as [program, argument], or [sh, -c, "{shown}"] to run a shell'
-        raise refused(f"expected a list of strings, got one string: {described(value)}", remedy)
-    if value == []:
-        raise refused("is empty", "name a program")
-    if isinstance(value, list) and value[0] == "":
-        raise refused("begins with an empty string", "name a program")
-    return value
 
 
 def _environment(value: Any) -> Any:
@@ -95,8 +83,8 @@ def _environment(value: Any) -> Any:
 
 def _directory(value: Any) -> Any:
     if isinstance(value, str) and (not value.startswith("/") or len(value.encode()) > 4095):
-        raise _expected("an absolute path of at most 4095 bytes", value, "%d is the directory of this file")
-    return _text(value)
+        raise expected("an absolute path of at most 4095 bytes", value, "%d is the directory of this file")
+    return text(value)
 
 
 def _signal(value: Any, forbidden: tuple[int, ...]) -> int:
@@ -109,7 +97,7 @@ def _signal(value: Any, forbidden: tuple[int, ...]) -> int:
         except ValueError:
             number = None
     if number is None:
-        raise _expected("a signal such as SIGHUP, HUP or 1", value)
+        raise expected("a signal such as SIGHUP, HUP or 1", value)
     if number in forbidden:
         raise refused(f"{described(value)} can't be used here", "use a signal that the program answers")
     return number
@@ -120,7 +108,7 @@ def _limit(value: Any) -> int | None:
         return None
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LIMIT_MAX:
         return value
-    raise _expected(f"an integer from 0, or {UNLIMITED}", value)
+    raise expected(f"an integer from 0, or {UNLIMITED}", value)
 
 
 def _limits(value: Any) -> LimitPair:
@@ -142,32 +130,30 @@ def _size(value: Any) -> int:
     elif isinstance(value, str) and (match := _SIZE.match(value)) and match[1].isascii():
         size = int(match[1]) * _UNITS[match[2]]
     if not 1024 <= size <= 1024**4:
-        raise _expected("a size from 1Ki to 1024Gi such as 10Mi", value)
+        raise expected("a size from 1Ki to 1024Gi such as 10Mi", value)
     return size
 
 
 def _labels(value: Any) -> Any:
     for key, content in value.items() if isinstance(value, dict) else ():
-        prefix, slash, name = key.rpartition("/")
-        if not _LABEL.match(name) or (slash and not _PREFIX.match(prefix)):
+        if not is_label_name(key):
             raise refused("is not a label", "use up to 63 of A-Z a-z 0-9 - _ .", key=key)
-        if isinstance(content, str) and content and not _LABEL.match(content):
+        if isinstance(content, str) and not is_label_value(content):
             message = f"{described(content)} is not a label's value"
             raise refused(message, "use up to 63 of A-Z a-z 0-9 - _ .", key=key)
     return value
 
 
-Text = Annotated[str, BeforeValidator(_text)]
-_SIGNAL_SCHEMA = _schema(type=["string", "integer"], minimum=1, maximum=64, examples=["SIGHUP", "HUP", 1])
+_SIGNAL_SCHEMA = schema_of(type=["string", "integer"], minimum=1, maximum=64, examples=["SIGHUP", "HUP", 1])
 ReloadSignal = Annotated[int, PlainValidator(lambda value: _signal(value, (9, 19))), _SIGNAL_SCHEMA]
 StopSignal = Annotated[int, PlainValidator(lambda value: _signal(value, (19,))), _SIGNAL_SCHEMA]
-Grace = Annotated[float, PlainValidator(_duration(3600.0)), _DURATION_SCHEMA]
-UpToADay = Annotated[float, PlainValidator(_duration(86400.0)), _DURATION_SCHEMA]
+Grace = Annotated[float, PlainValidator(duration(3600.0)), DURATION_SCHEMA]
+UpToADay = Annotated[float, PlainValidator(duration(86400.0)), DURATION_SCHEMA]
 _ONE_LIMIT = {"anyOf": [{"type": "integer", "minimum": 0}, {"const": UNLIMITED}]}
 Limit = Annotated[
     LimitPair,
     PlainValidator(_limits),
-    _schema(
+    schema_of(
         anyOf=[
             *_ONE_LIMIT["anyOf"],
             {
@@ -180,18 +166,17 @@ Limit = Annotated[
     ),
 ]
 Size = Annotated[
-    int, PlainValidator(_size), _schema(type=["integer", "string"], pattern="^[0-9]+(Ki|Mi|Gi)?$", minimum=1024)
+    int, PlainValidator(_size), schema_of(type=["integer", "string"], pattern="^[0-9]+(Ki|Mi|Gi)?$", minimum=1024)
 ]
-Umask = Annotated[int, PlainValidator(_umask), _schema(type="string", pattern="^[0-7]{1,4}$", examples=["022"])]
+Umask = Annotated[int, PlainValidator(octal_mode), schema_of(type="string", pattern="^[0-7]{1,4}$", examples=["022"])]
 Directory = Annotated[str, BeforeValidator(_directory)]
-Argument = Annotated[str, BeforeValidator(_argument)]
 
 
-class Nothing(_Fields):
+class Nothing(Fields):
     """A choice that has no settings: written `{}`."""
 
 
-class Reload(_Fields):
+class Reload(Fields):
     """How a running vassal reloads when its file is touched or `emperorctl reload` asks. Exactly one of the three."""
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
@@ -208,22 +193,22 @@ class Reload(_Fields):
         return self
 
 
-class Stop(_Fields):
+class Stop(Fields):
     """How a running vassal is asked to stop."""
 
     signal: StopSignal = Field(
         int(signal.SIGTERM),
         description="The signal that asks the main process to stop.",
-        json_schema_extra=_default("SIGTERM"),
+        json_schema_extra=default("SIGTERM"),
     )
     grace_period: Grace = Field(
         30.0,
         description="How long it may take, at most 1h; then everything of the vassal gets SIGKILL.",
-        json_schema_extra=_default("30s"),
+        json_schema_extra=default("30s"),
     )
 
 
-class Notify(_Fields):
+class Notify(Fields):
     """systemd's notification protocol, sd_notify(3): the process finds the socket's path in NOTIFY_SOCKET."""
 
     access: Literal["main", "all"] = Field(
@@ -232,7 +217,7 @@ class Notify(_Fields):
     )
 
 
-class Readiness(_Fields):
+class Readiness(Fields):
     """How a vassal says that it is ready. Without it, a vassal that runs is ready."""
 
     notify: Notify = Field(
@@ -240,26 +225,26 @@ class Readiness(_Fields):
     )
 
 
-class Loyalty(_Fields):
+class Loyalty(Fields):
     """When a vassal counts as loyal."""
 
     after: UpToADay = Field(
-        10.0, description="How long it must have run, at most 1d.", json_schema_extra=_default("10s")
+        10.0, description="How long it must have run, at most 1d.", json_schema_extra=default("10s")
     )
 
 
-class Logs(_Fields):
+class Logs(Fields):
     """How the captured stdout and stderr are kept."""
 
     max_size: Size = Field(
         10 * 1024**2,
         description="A file is rotated when it reaches this size, in bytes or Ki Mi Gi.",
-        json_schema_extra=_default("10Mi"),
+        json_schema_extra=default("10Mi"),
     )
     max_files: int = Field(3, ge=0, le=1000, description="How many older files are kept.")
 
 
-class Rlimits(_Fields):
+class Rlimits(Fields):
     """Resource limits, each an integer, `unlimited`, or {soft, hard}; see setrlimit(2)."""
 
     core: Limit | None = Field(None, description="Size of a core file, in bytes.")
@@ -286,19 +271,19 @@ class Rlimits(_Fields):
                 yield info.alias or field, pair
 
 
-class Spec(_Fields):
+class Spec(Fields):
     """What runs, and how. uWSGI's magic variables (%n, %d …) work in every string; %% is a percent sign."""
 
     command: Annotated[
         list[Argument],
-        BeforeValidator(_command),
+        BeforeValidator(command),
         Field(min_length=1, description="The program and its arguments. No shell is involved."),
     ]
     env: Annotated[
         dict[str, Text],
         BeforeValidator(_environment),
         Field(description="Environment variables, on top of a short base environment. Values are strings."),
-    ] = {}  # noqa: RUF012
+    ] = Field({})
     working_dir: Directory | None = Field(None, description="The directory it starts in; an absolute path.")
     user: Identity | None = Field(None, description="The user it runs as: a name or a decimal id.")
     group: Identity | None = Field(None, description="The group it runs as: a name or a decimal id.")
@@ -313,8 +298,10 @@ class Spec(_Fields):
     on_demand: OnDemandFields | None = Field(
         None, description="The sockets that start it, kept by the Emperor; without it, it always runs."
     )
+    hooks: Hooks = Field(Hooks(), description="Commands to run before and after its start and its stop.")
     loyalty: Loyalty = Field(Loyalty(), description="When it counts as loyal.")
     logs: Logs = Field(Logs(), description="How its output is kept.")
+    suspend: bool = Field(False, description="Hold it down: stopped if it runs, and not started while this is true.")
 
     @model_validator(mode="after")
     def _variables_of_the_socket(self) -> Spec:
@@ -327,7 +314,7 @@ class Spec(_Fields):
         return self
 
 
-class Metadata(_Fields):
+class Metadata(Fields):
     """What the vassal is called. A change in here never touches a running process."""
 
     name: str | None = Field(
@@ -335,11 +322,11 @@ class Metadata(_Fields):
     )
     labels: Annotated[
         dict[str, str], BeforeValidator(_labels), Field(description="Short key-value pairs to select vassals by.")
-    ] = {}  # noqa: RUF012
+    ] = Field({})
     annotations: dict[str, Text] = Field({}, description="Free text for people and tools.")
 
 
-class Manifest(_Fields):
+class Manifest(Fields):
     """One vassal: one application that the Emperor keeps running."""
 
     api_version: Literal["emperor/v1"] = Field(description="The version of this format.")

@@ -28,6 +28,10 @@ _ELSEWHERE = {
     "script": "spec.command",
     "environment": "spec.env",
     "envvars": "spec.env",
+    "execstartpre": "spec.hooks.preStart",
+    "execstartpost": "spec.hooks.postStart",
+    "execstoppost": "spec.hooks.postStop",
+    "lifecycle": "spec.hooks",
     "variables": "spec.env",
     "chdir": "spec.workingDir",
     "cwd": "spec.workingDir",
@@ -182,6 +186,8 @@ def _model_at(path: Path) -> type[BaseModel] | None:
     for part in path:
         if model is None:
             return None
+        if isinstance(part, int):
+            continue  # an item of a list: its model is the list's
         fields = (info for name, info in model.model_fields.items() if (info.alias or name) == part)
         model = next((_inner(info.annotation) for info in fields), None)
     return model

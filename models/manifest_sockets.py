@@ -20,7 +20,7 @@ from emperorctl.models.manifest_values import (
     expected,
     octal_mode,
     refused,
-    schema,
+    schema_of,
 )
 from emperorctl.models.sockets import BACKLOG, DEFAULT_MODE, Address, Family, OnDemand, Passing, parse_address
 
@@ -66,15 +66,15 @@ def _idle(value: Any) -> float:
 class SocketFields(Fields):
     """One socket. In its short form it is the address alone."""
 
-    address: Annotated[str, PlainValidator(_address), schema(type="string", examples=["127.0.0.1:8000"])] = Field(
+    address: Annotated[str, PlainValidator(_address), schema_of(type="string", examples=["127.0.0.1:8000"])] = Field(
         description="127.0.0.1:8000, [::1]:8000, :8000, the absolute path of a Unix socket, or @NAME (abstract)."
     )
-    mode: Annotated[int, PlainValidator(octal_mode), schema(type="string", pattern="^[0-7]{1,4}$")] | None = Field(
+    mode: Annotated[int, PlainValidator(octal_mode), schema_of(type="string", pattern="^[0-7]{1,4}$")] | None = Field(
         None, description='The permissions of a Unix socket, in quotes; "666" if nothing is said.'
     )
     owner: Identity | None = Field(None, description="The owner of a Unix socket: a name or a decimal id.")
     group: Identity | None = Field(None, description="The group of a Unix socket: a name or a decimal id.")
-    name: Annotated[str, PlainValidator(_name), schema(type="string")] | None = Field(
+    name: Annotated[str, PlainValidator(_name), schema_of(type="string")] | None = Field(
         None, description="What LISTEN_FDNAMES calls it; the vassal's name if nothing is said."
     )
 

@@ -1,7 +1,6 @@
-"""What the fields of a manifest have in common: scalar values that several of them read, and how a refusal is raised.
+"""What all parts of a manifest's fields are made from: how a value is refused, and values that occur in many places.
 
-Used by `manifest_fields` and `manifest_sockets`. Not in here: any field, and the words of an error
-(`manifest_problems`).
+Used by `manifest_fields`, `manifest_hooks` and `manifest_sockets`. Not in here: which fields there are.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import re
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, JsonValue, PlainValidator, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, JsonValue, PlainValidator, WithJsonSchema
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
@@ -18,21 +17,27 @@ from emperorctl.models.durations import format_duration, parse_duration
 from emperorctl.models.names import printable
 
 __all__ = [
+    "ARGUMENT_MAX",
     "DURATION_SCHEMA",
-    "ID_MAX",
+    "Argument",
     "Fields",
     "Identity",
+    "Text",
+    "argument",
+    "command",
     "default",
     "described",
     "duration",
     "expected",
-    "identity",
     "octal_mode",
     "refused",
-    "schema",
+    "schema_of",
+    "text",
 ]
 
-ID_MAX = 2**31 - 1
+ARGUMENT_MAX = 128 * 1024 - 1
+"""The kernel's limit for one argument or one `NAME=value` (MAX_ARG_STRLEN), in bytes, without the final NUL."""
+_ID_MAX = 2**31 - 1
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.@-]{0,254}\$?\Z")
 _OCTAL = re.compile(r"[0-7]{1,4}\Z")
 
@@ -65,21 +70,35 @@ def refused(message: str, remedy: str = "", *, key: str | None = None) -> Pydant
 
 
 def expected(what: str, value: Any, remedy: str = "") -> PydanticCustomError:
-    """The error to raise where a value is not what was expected; what was found is said by `manifest_problems`."""
+    """The error to raise where something else was expected; what was found is added by itself."""
     return PydanticCustomError("expected", "{what}", {"what": what, "remedy": remedy})
 
 
-def identity(value: Any) -> str:
-    """A user or group: a name, or a decimal id."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    if not isinstance(value, str):
-        raise expected("a name or a decimal id", value)
-    if value.isascii() and value.isdigit() and len(value) <= 10 and int(value) <= ID_MAX:
-        return str(int(value))
-    if _USER.match(value):
-        return value
-    raise expected(f"a name or a decimal id from 0 to {ID_MAX}", value)
+def text(value: Any) -> Any:
+    """A string that a process can be given."""
+    if isinstance(value, str) and "\0" in value:
+        raise refused("holds a NUL character", "remove it")
+    return value
+
+
+def argument(value: Any) -> Any:
+    """One word of a command line."""
+    if isinstance(value, str) and len(value.encode()) > ARGUMENT_MAX:
+        raise refused(f"is longer than {ARGUMENT_MAX} bytes", "pass it in a file")
+    return text(value)
+
+
+def command(value: Any) -> Any:
+    """A command line: a list that begins with a program."""
+    if isinstance(value, str):
+        shown = printable(value.replace("\n", " ")[:60])
+        remedy = f'write a list such as [program, argument], or [sh, -c, "{shown}"] to run a shell'
+        raise refused(f"expected a list of strings, got one string: {described(value)}", remedy)
+    if value == []:
+        raise refused("is empty", "name a program")
+    if isinstance(value, list) and value[0] == "":
+        raise refused("begins with an empty string", "name a program")
+    return value
 
 
 def octal_mode(value: Any) -> int:
@@ -89,8 +108,20 @@ def octal_mode(value: Any) -> int:
     return int(value, 8)
 
 
+def _identity(value: Any) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str):
+        raise expected("a name or a decimal id", value)
+    if value.isascii() and value.isdigit() and len(value) <= 10 and int(value) <= _ID_MAX:
+        return str(int(value))
+    if _USER.match(value):
+        return value
+    raise expected(f"a name or a decimal id from 0 to {_ID_MAX}", value)
+
+
 def duration(longest: float) -> Callable[[Any], float]:
-    """A reader of durations of at most `longest` seconds."""
+    """The reader of a duration of at most `longest` seconds."""
 
     def read(value: Any) -> float:
         if not isinstance(value, str):
@@ -106,8 +137,8 @@ def duration(longest: float) -> Callable[[Any], float]:
     return read
 
 
-def schema(**parts: Any) -> WithJsonSchema:
-    """What the published schema says of a field that reads itself."""
+def schema_of(**parts: Any) -> WithJsonSchema:
+    """What the schema says of a field that reads itself."""
     return WithJsonSchema(parts)
 
 
@@ -116,13 +147,15 @@ def default(written: str) -> dict[str, JsonValue]:
     return {"default": written}
 
 
+Text = Annotated[str, BeforeValidator(text)]
+Argument = Annotated[str, BeforeValidator(argument)]
+Identity = Annotated[str, PlainValidator(_identity), schema_of(type=["string", "integer"], minimum=0, maximum=_ID_MAX)]
+DURATION_SCHEMA = schema_of(type="string", pattern=r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$", examples=["500ms", "1m30s"])
+
+
 class Fields(BaseModel):
-    """The base of every mapping in a manifest: unknown fields are errors, and nothing is converted silently."""
+    """Strict, frozen, in camelCase, and nothing unknown is accepted."""
 
     model_config = ConfigDict(
         strict=True, frozen=True, extra="forbid", alias_generator=to_camel, hide_input_in_errors=True
     )
-
-
-DURATION_SCHEMA = schema(type="string", pattern=r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$", examples=["500ms", "1m30s"])
-Identity = Annotated[str, PlainValidator(identity), schema(type=["string", "integer"], minimum=0, maximum=ID_MAX)]

@@ -6,11 +6,21 @@ import re
 
 from emperorctl.models.errors import ConfigError, Problem
 
-__all__ = ["MANIFEST_NAME_MAX", "UWSGI_NAME_MAX", "manifest_name", "printable", "uwsgi_name"]
+__all__ = [
+    "MANIFEST_NAME_MAX",
+    "UWSGI_NAME_MAX",
+    "is_label_name",
+    "is_label_value",
+    "manifest_name",
+    "printable",
+    "uwsgi_name",
+]
 
 MANIFEST_NAME_MAX = 63
 UWSGI_NAME_MAX = 254
 _DNS_1123 = re.compile(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?\Z")
+_LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?\Z")
+_PREFIX = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?\Z")
 
 
 def printable(text: str) -> str:
@@ -30,6 +40,17 @@ def printable(text: str) -> str:
         else:
             out.append(f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
     return "".join(out)
+
+
+def is_label_name(text: str) -> bool:
+    """Whether a label or an annotation may be called so: `team`, or `example.org/team`."""
+    prefix, slash, name = text.rpartition("/")
+    return bool(_LABEL.match(name)) and (not slash or bool(_PREFIX.match(prefix)))
+
+
+def is_label_value(text: str) -> bool:
+    """Whether a label may say so, and selectors can ask for it."""
+    return not text or bool(_LABEL.match(text))
 
 
 def manifest_name(text: str) -> str:

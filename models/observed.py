@@ -116,7 +116,11 @@ class Signs:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """The latest launch of a vassal, as far as the runtime knows."""
+    """The latest launch of a vassal, as far as the runtime knows.
+
+    `hook` names the hook that is being run for it, empty for none. While there is one nothing else may be launched
+    under this name, even where the process is gone.
+    """
 
     number: int = 0
     state: LaunchState = LaunchState.NONE
@@ -124,6 +128,12 @@ class Observed:
     exit: Exit | None = None
     failure: LaunchFailure | None = None
     signs: Signs = Signs()
+    hook: str = ""
+
+    @property
+    def its_hook(self) -> str:
+        """The hook as a sentence calls it."""
+        return f"its {self.hook}" if self.hook.endswith("-hook") else f"its {self.hook} hook"
 
 
 NEVER_LAUNCHED = Observed()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import struct
 from enum import IntEnum
 
-__all__ = ["EXIT_DO_NOT_RESPAWN", "FromVassal", "ToVassal"]
+__all__ = ["CONFIG_MAX", "EXIT_DO_NOT_RESPAWN", "FromVassal", "ToVassal", "config_packet"]
+
+_CONFIG = 115
 
 
 class ToVassal(IntEnum):
@@ -29,3 +32,11 @@ class FromVassal(IntEnum):
 
 EXIT_DO_NOT_RESPAWN = 26
 """The exit code that asks not to be started again: the program could not be run."""
+
+CONFIG_MAX = 0xFFFF
+"""Bytes of the longest config that a packet holds: its length has 16 bits."""
+
+
+def config_packet(config: bytes) -> bytes:
+    """A config as it travels over `UWSGI_EMPEROR_FD_CONFIG`: a header of uWSGI's own protocol, then the text."""
+    return struct.pack("<BHB", _CONFIG, len(config), 0) + config

@@ -154,7 +154,8 @@ class Settings:
         Group.SOURCES, "A directory (dir://PATH or PATH) or a pattern (glob://PATTERN or PATTERN) of vassals' files;"
         " SOURCE is the same.", "SOURCE")
     emperor_freq: float = _option(
-        Kind.SECONDS, Group.SOURCES, "How often to look at sources whose file system reports no changes.", 1.0, low=0.1)
+        Kind.SECONDS, Group.SOURCES, "How often everything is listed and compared again; changes are seen at once,"
+        " whatever this says.", 30.0, low=0.1)
     emperor_nofollow: bool = _flag(
         Group.SOURCES, "A link's own modification time counts, not that of the file it leads to.")
     emperor_extra_extension: tuple[str, ...] = _list(
@@ -210,7 +211,7 @@ class Settings:
     reload_mercy: float = _option(
         Kind.SECONDS, Group.BUDGETS, "What vassals get to end with the Emperor.", 30.0)
     emperor_graceful_shutdown: bool = _flag(
-        Group.BUDGETS, "Vassals are told to stop gracefully when the Emperor ends.")
+        Group.BUDGETS, "uWSGI vassals that have to stop are told to finish their requests first.")
     emperor_broodlord: int = _option(
         Kind.NUMBER, Group.BUDGETS, "How many zergs may be sent in all.", 0, high=10_000)
 
@@ -234,15 +235,16 @@ class Settings:
         Group.DEMAND, "A command that prints the address the vassal of its argument waits at.", "COMMAND")
 
     vassals_start_hook: str | None = _text(
-        Group.HOOKS, "A command to run before each start of a vassal.", "COMMAND")
+        Group.HOOKS, "A program to run before each start of a vassal; its argument is the vassal's name.", "PROGRAM")
     vassals_stop_hook: str | None = _text(
-        Group.HOOKS, "A command to run after each end of a vassal.", "COMMAND")
+        Group.HOOKS, "A program to run after each end of a vassal; its argument is the vassal's name.", "PROGRAM")
     emperor_collect_attribute: tuple[str, ...] = _list(
-        Group.HOOKS, "An option of uWSGI configs to show with the vassal.", "NAME", aliases=("emperor-collect-attr",))
+        Group.HOOKS, "An attribute of uWSGI configs to show with the vassal.", "NAME",
+        aliases=("emperor-collect-attr",))
     emperor_chdir_attr: str | None = _text(
-        Group.HOOKS, "The collected attribute that names a vassal's directory.", "NAME")
+        Group.HOOKS, "The attribute that names the directory a vassal is started in.", "NAME")
     emperor_wrapper_attr: str | None = _text(
-        Group.HOOKS, "The collected attribute that names a vassal's wrapper.", "NAME")
+        Group.HOOKS, "The attribute that names a program to run a vassal through.", "NAME")
 
     socket: str | None = _text(
         Group.EMPEROR, "The control socket.", "PATH", aliases=("control-socket",), own=True, clash=True,
@@ -256,13 +258,15 @@ class Settings:
     stats_public: bool = _flag(
         Group.EMPEROR, "Allow --emperor-stats where other machines can reach it.", own=True)
     emperor_command_socket: str | None = _text(
-        Group.EMPEROR, "Take uWSGI's commands for vassals at this address.", "ADDR")
+        Group.EMPEROR, "Take uWSGI's commands for vassals over a Unix datagram socket.", "PATH")
     emperor_wait_for_command: bool = _flag(
-        Group.EMPEROR, "Start no vassal before it is ordered.")
+        Group.EMPEROR, "Hold every new vassal down until the command spawn, or emperorctl start.")
+    emperor_wait_for_command_ignore: tuple[str, ...] = _list(
+        Group.EMPEROR, "A vassal that does not wait for a command.", "NAME")
     emperor_pidfile: str | None = _text(
         Group.EMPEROR, "A file for the Emperor's pid.", "FILE")
     emperor_procname: str | None = _text(
-        Group.EMPEROR, "What the Emperor's process is called.", "NAME")
+        Group.EMPEROR, "What the Emperor's process is called, in 15 bytes.", "NAME")
     emperor_subreaper: bool = _flag(
         Group.EMPEROR, "The Emperor adopts its vassals' orphans.")
 
@@ -296,34 +300,17 @@ BY_NAME: Mapping[str, Option] = MappingProxyType(
 
 NOT_YET = frozenset(
     {
-        "emperor_chdir_attr",
-        "emperor_collect_attribute",
         "emperor_cap",
-        "emperor_command_socket",
-        "emperor_extra_extension",
-        "emperor_force_config_pipe",
-        "emperor_graceful_shutdown",
-        "emperor_magic_exec",
-        "emperor_pidfile",
-        "emperor_procname",
-        "emperor_subreaper",
         "emperor_tyrant",
         "emperor_tyrant_initgroups",
         "emperor_tyrant_nofollow",
         "emperor_use_clone",
-        "emperor_wait_for_command",
-        "emperor_wrapper_attr",
-        "emperor_wrapper_fallback",
-        "emperor_wrapper_override",
-        "imperial_monitor_list",
         "vassal_defaults",
         "vassal_set",
         "vassals_include",
         "vassals_include_before",
         "vassals_inherit",
         "vassals_inherit_before",
-        "vassals_start_hook",
-        "vassals_stop_hook",
     }
 )
 """Fields whose function is not there yet: to give one is an error, never silently nothing."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -25,15 +26,18 @@ from yaml.events import (
     StreamEndEvent,
 )
 
+from emperorctl.models.attributes import collect, labels_and_annotations
 from emperorctl.models.bounds import UWSGI, decode, refusal, too_deep, too_many
 from emperorctl.models.errors import ConfigError
 from emperorctl.models.names import printable
+from emperorctl.models.patches import Patch
+from emperorctl.models.protocol import CONFIG_MAX
 from emperorctl.models.sockets import OnDemand, parse_address
 from emperorctl.models.suggest import folded
-from emperorctl.models.vassal import Kind, Launch, Reload, ReloadMethod, Stop, StopMethod, Vassal
+from emperorctl.models.vassal import EMPTY, Kind, Launch, Reload, ReloadMethod, Stop, StopMethod, Vassal
 from emperorctl.models.yaml_syntax import next_event, open_events
 
-__all__ = ["EXTENSIONS", "UwsgiConfig", "UwsgiRun", "read_uwsgi", "uwsgi_vassal", "zerg_vassal"]
+__all__ = ["EXTENSIONS", "UwsgiConfig", "UwsgiRun", "bounded", "read_uwsgi", "uwsgi_vassal", "zerg_vassal"]
 
 EXTENSIONS: Mapping[str, str] = MappingProxyType(
     {".ini": "ini", ".xml": "xml", ".yml": "yaml", ".yaml": "yaml", ".js": "json", ".json": "json"}
@@ -63,11 +67,18 @@ class UwsgiConfig:
 @dataclass(frozen=True, slots=True)
 class UwsgiRun:
     """How uWSGI vassals are run: the `binary`, a `wrapper` in its place, whether their output is captured, and how many
-    seconds they get to stop (uWSGI's curse tolerance).
+    seconds they get to stop (uWSGI's curse tolerance), `graceful` or not.
 
     `on_demand_extension`, `on_demand_directory` and `on_demand_exec` are uWSGI's three ways of saying which sockets
     start a vassal, of which the first that is given counts: the extension of a file beside the config that holds the
     address, a directory of Unix sockets (absolute), a command that prints the address.
+
+    `attributes` are the options of their configs that are shown with them (see `attributes`); `chdir_attribute`
+    and `wrapper_attribute` those that say where, and through which program, a vassal is run.
+
+    `override` and `fallback` are wrappers tried before and after. Files that end in one of `extra_extensions` are
+    configs as well, left for uWSGI to read. `magic_exec`: what an executable config prints is the config.
+    `config_pipe`: configs travel over a socket instead of being read from their files.
     """
 
     binary: str = "uwsgi"
@@ -77,6 +88,24 @@ class UwsgiRun:
     on_demand_extension: str | None = None
     on_demand_directory: str | None = None
     on_demand_exec: str | None = None
+    graceful: bool = False
+    attributes: tuple[str, ...] = ()
+    chdir_attribute: str = ""
+    wrapper_attribute: str = ""
+    override: tuple[str, ...] = ()
+    fallback: tuple[str, ...] = ()
+    extra_extensions: tuple[str, ...] = ()
+    magic_exec: bool = False
+    config_pipe: bool = False
+
+    def is_extra(self, name: str) -> bool:
+        """Whether a file of this name is a config only because somebody said so."""
+        return name.endswith(self.extra_extensions)
+
+    @property
+    def wrapped(self) -> bool:
+        """Whether something else than uWSGI may read the configs."""
+        return self.wrapper is not None or bool(self.override)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +145,11 @@ def read_uwsgi(data: bytes, ext: str, file: str, *, lenient: bool = False) -> Uw
     if not lenient and SECTION not in config.sections:
         raise _no_section(config, option, file)
     return config
+
+
+def bounded(data: bytes, file: str) -> None:
+    """The bounds of a config that is not looked into, whatever its encoding. Raises ConfigError."""
+    decode(data.decode("latin-1").encode("ascii", "replace"), UWSGI, file)
 
 
 def _no_section(config: UwsgiConfig, option: str, file: str) -> ConfigError:
@@ -344,35 +378,87 @@ def uwsgi_vassal(  # noqa: PLR0913
     working_dir: str | None,
     source: str,
     data: bytes,
-    config: UwsgiConfig,
+    config: UwsgiConfig | None,
     run: UwsgiRun,
+    path: str = "",
+    executable: bool = False,
+    patch: Patch | str | None = None,
     on_demand: str = "",
 ) -> Vassal:
-    """The vassal of a config that `read_uwsgi` accepted. Raises ConfigError for the address in `on_demand`, which is
-    empty where it always runs.
+    """The vassal of a config that `read_uwsgi` accepted, or that is not looked into (`config` None).
 
     `name` is its id, as uWSGI is given it; `file` the path shown to people; `working_dir` the directory it is run in
-    (None: the Emperor's own); `source` the monitor's address; `data` the config's bytes.
+    (None: the Emperor's own); `source` the monitor's address; `data` the config's bytes; `path` the absolute path;
+    `executable`: the config is what the file prints; `patch`: see `patches.patch_of`;
+    `on_demand`: the address that starts it (empty: it always runs). Raises ConfigError.
     """
-    command = (run.wrapper or run.binary, f"--{EXTENSIONS[ext]}", name)
-    spec: dict[str, Any] = {"command": list(command), "config": file, "sections": list(config.sections)}
+    option = "config" if run.is_extra(name) else EXTENSIONS[ext]
+    piped = run.config_pipe and not executable
+    if piped and len(data) > CONFIG_MAX:
+        message = f"the config has {len(data)} bytes, and {CONFIG_MAX} is the most that can travel to a vassal"
+        raise refusal("TooLarge", message, "shorten it, or do without --emperor-force-config-pipe", file=file)
+    names = (*run.attributes, run.chdir_attribute, run.wrapper_attribute)
+    attributes = collect(config.attributes if config is not None else {}, (one for one in names if one))
+    labels, annotations = labels_and_annotations(attributes)
+    named = name
+    if there := attributes.get(run.chdir_attribute):
+        # From another directory, the name alone would not lead to the config; over a pipe it need not.
+        named = name if piped else path or name
+        working_dir = there if there.startswith("/") or working_dir is None else f"{working_dir}/{there}"
+    wrapper = attributes.get(run.wrapper_attribute) or run.wrapper
+    command = (wrapper or run.binary, f"--{option}", _address(named, executable, piped))
+    spec: dict[str, Any] = {"command": list(command), "config": file}
+    if config is not None:
+        spec["sections"] = list(config.sections)
+    spec |= {key: list(value) for key, value in (("override", run.override), ("fallback", run.fallback)) if value}
+    if patch is not None:
+        spec["binaryPatch"] = _shown_patch(patch)
     if working_dir is not None:
         spec["workingDir"] = working_dir
     sockets = OnDemand((parse_address(on_demand, working_dir),)) if on_demand else None
     if sockets is not None:
         spec["onDemand"] = {"addresses": [str(sockets)], "passing": "stdin"}
+    launch = Launch(
+        command=command,
+        inherit_env=True,
+        working_dir=working_dir,
+        protocol=True,
+        capture=run.capture,
+        override=run.override,
+        fallback=run.fallback,
+        # A wrapper in uWSGI's place would not have carried it out either.
+        patch=patch if isinstance(patch, Patch) and wrapper is None else None,
+        config_pipe=piped,
+    )
     return Vassal(
         name=name,
         kind=Kind.UWSGI,
         source=source,
         file=file,
-        launch=Launch(command=command, inherit_env=True, working_dir=working_dir, protocol=True, capture=run.capture),
+        launch=launch,
         reload=Reload(ReloadMethod.PROTOCOL),
-        stop=Stop(StopMethod.PROTOCOL, grace=run.grace),
+        stop=Stop(StopMethod.PROTOCOL, grace=run.grace, graceful=run.graceful),
         content=hashlib.sha256(data).hexdigest(),
         on_demand=sockets,
+        labels=labels or EMPTY,
+        annotations=annotations or EMPTY,
+        config=data if piped else b"",
         spec=spec,
     )
+
+
+def _address(name: str, executable: bool, piped: bool) -> str:
+    """What uWSGI is told to read."""
+    if executable:
+        # uWSGI gives it to a shell, which would look for a bare name in PATH, and take a space for the name's end.
+        return f"exec://{shlex.quote(name if '/' in name else f'./{name}')}"
+    return f"emperor://{name}" if piped else name
+
+
+def _shown_patch(patch: Patch | str) -> dict[str, Any]:
+    if isinstance(patch, str):
+        return {"withoutUwsgi": False, "because": patch}
+    return {"command": patch.program, "privileged": patch.privileged, "withoutUwsgi": True}
 
 
 def zerg_vassal(broodlord: Vassal, name: str, number: int) -> Vassal:
@@ -381,9 +467,10 @@ def zerg_vassal(broodlord: Vassal, name: str, number: int) -> Vassal:
     `number` counts all zergs of this Emperor; they are told it as uWSGI's are.
     """
     words = list(broodlord.launch.command)
-    words[words.index(broodlord.name, 1)] = f"{broodlord.name}:zerg"
+    # The config follows its option, which is the second word.
+    words[2] += ":zerg"
     spec = {key: value for key, value in broodlord.spec.items() if key != "onDemand"} | {"command": words}
     env = (*broodlord.launch.env, (BROODLORD_NUMBER, str(number)))
-    launch = replace(broodlord.launch, command=tuple(words), env=env)
+    launch = replace(broodlord.launch, command=tuple(words), env=env, patch=None)
     # Never on demand, as with uWSGI: the one that called has the socket.
     return replace(broodlord, name=name, launch=launch, spec=spec, zerg_of=broodlord.name, on_demand=None)

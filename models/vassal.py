@@ -13,11 +13,15 @@ from types import MappingProxyType
 from typing import Any
 
 from emperorctl.models.errors import Problem
+from emperorctl.models.patches import Patch
+from emperorctl.models.protocol import ToVassal
 from emperorctl.models.sockets import OnDemand
 
 __all__ = [
     "EMPTY",
     "Desired",
+    "Hook",
+    "Hooks",
     "Kind",
     "Launch",
     "Logs",
@@ -27,6 +31,7 @@ __all__ = [
     "Rlimit",
     "Stop",
     "StopMethod",
+    "Suspender",
     "Vassal",
 ]
 
@@ -63,6 +68,14 @@ class Notify(StrEnum):
     ALL = "all"
 
 
+class Suspender(StrEnum):
+    """Who holds a suspended vassal down."""
+
+    PERSON = "person"
+    COMMAND = "command"
+    FILE = "file"
+
+
 @dataclass(frozen=True, slots=True)
 class Rlimit:
     """One resource limit: `name` as in `RLIMIT_NOFILE` without its prefix, lower case; None is unlimited."""
@@ -81,6 +94,9 @@ class Launch:
     ids, None for the Emperor's own. `protocol`: the process gets `UWSGI_EMPEROR_FD`.
     `capture`: stdout and stderr go to the vassal's log file instead of the Emperor's stderr.
     `notify`: the process gets `NOTIFY_SOCKET`, and may speak there.
+    `override` and `fallback` are programs tried before and after the command's own, with the same arguments: the first
+    that can be executed runs. `patch`: what to do where none of them is there.
+    `config_pipe`: the process gets its config over `UWSGI_EMPEROR_FD_CONFIG`.
     """
 
     command: tuple[str, ...]
@@ -95,6 +111,10 @@ class Launch:
     protocol: bool = False
     capture: bool = True
     notify: Notify = Notify.NONE
+    override: tuple[str, ...] = ()
+    fallback: tuple[str, ...] = ()
+    patch: Patch | None = None
+    config_pipe: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +127,20 @@ class Reload:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """How to stop; `grace` is in seconds, after which everything of the vassal gets SIGKILL."""
+    """How to stop; `grace` is in seconds, after which everything of the vassal gets SIGKILL.
+
+    `graceful`: by the protocol it is asked to finish its requests first.
+    """
 
     method: StopMethod = StopMethod.SIGNAL
     signal: int = 15
     grace: float = 30.0
+    graceful: bool = False
+
+    @property
+    def byte(self) -> ToVassal:
+        """What the protocol says for it."""
+        return ToVassal.STOP_GRACEFULLY if self.graceful else ToVassal.STOP
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +149,28 @@ class Logs:
 
     max_size: int = 10 * 1024 * 1024
     max_files: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """One program that is run at a certain moment of a launch, `timeout` seconds at most; `command` is never empty.
+
+    `as_emperor`: in the Emperor's identity rather than the vassal's.
+    """
+
+    command: tuple[str, ...]
+    timeout: float = 30.0
+    as_emperor: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """The hooks of one vassal, each the programs to run one after another. A launch keeps those it began with."""
+
+    pre_start: tuple[Hook, ...] = ()
+    post_start: tuple[Hook, ...] = ()
+    pre_stop: tuple[Hook, ...] = ()
+    post_stop: tuple[Hook, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +183,8 @@ class Vassal:
     `loyal_after` is in seconds. `spec` is the effective description for people, JSON-ready.
     `zerg_of` is the name of the vassal that it reinforces, empty for all others.
     `on_demand`: the sockets that start it. They are not part of `launch`: where they change, a sleeping vassal's are
-    only bound anew.
+    only bound anew. `suspend`: its file holds it down.
+    `config` is the text that travels to the process, for a launch with `config_pipe`.
     """
 
     name: str
@@ -143,10 +195,13 @@ class Vassal:
     reload: Reload = Reload()
     stop: Stop = Stop()
     logs: Logs = Logs()
+    hooks: Hooks = Hooks()
     loyal_after: float = 10.0
     content: str = ""
     zerg_of: str = ""
     on_demand: OnDemand | None = None
+    suspend: bool = False
+    config: bytes = b""
     line: int | None = field(default=None, compare=False)
     labels: Mapping[str, str] = field(default_factory=lambda: EMPTY)
     annotations: Mapping[str, str] = field(default_factory=lambda: EMPTY)
@@ -162,6 +217,7 @@ class Desired:
     `problem` is why the newest content is not accepted; `conflict` names another claimant of this name.
     `warm`: it came with the first snapshot of its source, whose spawns the throttle does not count.
     `modified` is the modification time of what its file leads to, in ns since the epoch.
+    `suspended_by` is who holds it down, of several the one that has to give way first, where it is `suspended`.
     """
 
     name: str
@@ -172,6 +228,7 @@ class Desired:
     orders: int = 0
     pardons: int = 0
     suspended: bool = False
+    suspended_by: Suspender = Suspender.PERSON
     warm: bool = False
     modified: int = 0
     problem: Problem | None = None

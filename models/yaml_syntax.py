@@ -30,7 +30,7 @@ from emperorctl.models.bounds import Limits, integer, line_and_column, number_to
 from emperorctl.models.errors import ConfigError
 from emperorctl.models.names import printable
 
-__all__ = ["Places", "YamlReader", "next_event", "open_events"]
+__all__ = ["Places", "YamlReader", "next_event", "open_events", "resolve"]
 
 Places = dict[tuple[str | int, ...], tuple[int | None, int | None, str | None]]
 """Path → line, column, and for a plain scalar its source text."""

@@ -16,14 +16,14 @@ from emperorctl.monitors.parsing import Setting
 __all__ = ["directory_layout", "open_directory"]
 
 
-def directory_layout(path: str, component: str = "*") -> Layout:
-    """The layout of a directory; `component` narrows it to one pattern or file name."""
+def directory_layout(path: str, component: str = "*", *, extra: tuple[str, ...] = ()) -> Layout:
+    """The layout of a directory; `component` narrows it to one pattern or file name, `extra` are further extensions."""
     root = os.path.abspath(path)
-    return Layout(f"dir://{root}", root, (component,), root, flat=True)
+    return Layout(f"dir://{root}", root, (component,), root, flat=True, extra=extra)
 
 
 def open_directory(path: str, context: MonitorContext) -> FileMonitor:
     """A monitor of the files in a directory; `path` may be relative to the current one."""
-    layout = directory_layout(path)
+    layout = directory_layout(path, extra=context.uwsgi.extra_extensions)
     setting = Setting(layout.source, layout.root, layout.root, context.uwsgi, local_facts())
     return FileMonitor(layout, setting, context)

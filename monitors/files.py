@@ -268,6 +268,8 @@ class FileMonitor:
                 digest = ""
             case Content():
                 order = self._order(file, found.fingerprint.inode, found.data)
+                if found.mode & 0o111:
+                    order = replace(order, executable=True)
                 refused = refused_name(order)
                 digest = hashlib.blake2b(found.data, digest_size=16).hexdigest()
                 if refused is None and self._on_demand.asks(order):

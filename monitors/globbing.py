@@ -18,8 +18,8 @@ from emperorctl.monitors.parsing import Setting
 __all__ = ["glob_layout", "open_glob"]
 
 
-def glob_layout(pattern: str) -> Layout:
-    """The layout of a pattern, which may be relative to the current directory."""
+def glob_layout(pattern: str, *, extra: tuple[str, ...] = ()) -> Layout:
+    """The layout of a pattern, which may be relative to the current directory; `extra` are further extensions."""
     parts = [part for part in pattern.split("/") if part not in ("", ".")]
     first = next((index for index, part in enumerate(parts) if has_wildcards(part)), len(parts) - 1)
     first = min(first, len(parts) - 1)
@@ -28,11 +28,11 @@ def glob_layout(pattern: str) -> Layout:
         given = os.path.join(".", given) if given else "."
     root = os.path.normpath(os.path.join(os.getcwd(), given))
     source = "glob://" + os.path.join(root, *parts[first:])
-    return Layout(source, root, tuple(parts[first:]), given, flat=False)
+    return Layout(source, root, tuple(parts[first:]), given, flat=False, extra=extra)
 
 
 def open_glob(pattern: str, context: MonitorContext) -> FileMonitor:
     """A monitor of the files that fit a pattern."""
-    layout = glob_layout(pattern)
+    layout = glob_layout(pattern, extra=context.uwsgi.extra_extensions)
     setting = Setting(layout.source, layout.root, None, context.uwsgi, local_facts())
     return FileMonitor(layout, setting, context)

@@ -23,13 +23,15 @@ def has_wildcards(text: str) -> bool:
     return any(char in text for char in "*?[")
 
 
-def wanted(name: str) -> bool:
-    """Whether a file of this name may be a vassal's: a known extension, no dotfile, no editor's temporary file.
+def wanted(name: str, extra: tuple[str, ...] = ()) -> bool:
+    """Whether a file of this name may be a vassal's: a known extension or an `extra` one, no dotfile, no editor's
+    temporary file.
 
     Backups such as `x.ini~`, `x.ini.bak`, `#x.ini#`, `x.ini.rpmnew`, `x.ini.swp` and vim's `4913` have no known
     extension; what begins like an autosave or a lock (`.#x.ini`, `#x.ini`, `~$x.json`) goes by its beginning.
     """
-    return os.path.splitext(name)[1] in KNOWN_EXTENSIONS and not name.startswith((".", "#", "~$"))
+    known = os.path.splitext(name)[1] in KNOWN_EXTENSIONS or name.endswith(extra)
+    return known and not name.startswith((".", "#", "~$"))
 
 
 def _matcher(pattern: str) -> re.Pattern[str] | None:
@@ -42,7 +44,7 @@ class Layout:
 
     `root` is the absolute directory where looking begins; `components` are the patterns below it, the last one
     for files. `given_root` is the root as the person wrote it.
-    `flat`: an id is the file's bare name (dir://), not its path (glob://).
+    `flat`: an id is the file's bare name (dir://), not its path (glob://). `extra` are further extensions of files.
     """
 
     source: str
@@ -50,6 +52,7 @@ class Layout:
     components: tuple[str, ...]
     given_root: str
     flat: bool
+    extra: tuple[str, ...] = ()
     matchers: tuple[re.Pattern[str] | None, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -72,7 +75,7 @@ class Layout:
                 return False
         elif name.startswith(".") or not matcher.match(name):
             return False
-        return level < self.depth or wanted(name)
+        return level < self.depth or wanted(name, self.extra)
 
     def identity(self, path: str) -> str:
         """The id of the uWSGI vassal whose config lies at `path`."""

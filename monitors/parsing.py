@@ -13,6 +13,7 @@ from emperorctl.models import manifest, uwsgi
 from emperorctl.models.errors import ConfigError, Problem
 from emperorctl.models.magic import Place
 from emperorctl.models.names import printable, uwsgi_name
+from emperorctl.models.patches import patch_of
 from emperorctl.models.source import Claim
 from emperorctl.models.uwsgi import UwsgiRun
 
@@ -48,7 +49,8 @@ class Setting:
 class Order:
     """One file to parse. `file` is its path as shown, `path` the real one, `identity` its id as a uWSGI vassal.
 
-    `on_demand` is the address that starts it as a uWSGI vassal, as it was found written; empty if it always runs.
+    `executable`: somebody may execute it. `on_demand` is the address that starts it as a uWSGI vassal, as it was
+    found written; empty if it always runs.
     """
 
     file: str
@@ -56,6 +58,7 @@ class Order:
     identity: str
     inode: int
     data: bytes
+    executable: bool = False
     on_demand: str = ""
 
     @property
@@ -119,9 +122,16 @@ def too_complex(order: Order) -> Problem:
 def _claims(order: Order, setting: Setting) -> list[Claim]:
     form = manifest.FORMATS.get(order.extension)
     kind = "uwsgi" if form is None else manifest.recognise(order.data, form)
-    wrapped = setting.run.wrapper is not None  # a wrapper may read a config of its own
-    if form is None or kind == "uwsgi" or (kind == "unknown" and wrapped):
-        config = uwsgi.read_uwsgi(order.data, order.extension, order.file, lenient=wrapped)
+    run = setting.run
+    extra, executed = run.is_extra(order.identity), run.magic_exec and order.executable
+    if form is None or kind == "uwsgi" or (kind == "unknown" and (run.wrapped or extra or executed)):
+        config, patch = None, None
+        if extra or executed:
+            uwsgi.bounded(order.data, order.file)
+        else:
+            # A wrapper may read a config of its own.
+            config = uwsgi.read_uwsgi(order.data, order.extension, order.file, lenient=run.wrapped)
+            patch = patch_of(config.attributes.get("uwsgi", ()), _place(order, setting))
         vassal = uwsgi.uwsgi_vassal(
             name=order.identity,
             file=order.file,
@@ -130,7 +140,10 @@ def _claims(order: Order, setting: Setting) -> list[Claim]:
             source=setting.source,
             data=order.data,
             config=config,
-            run=setting.run,
+            path=order.path,
+            run=run,
+            executable=executed,
+            patch=patch,
             on_demand=order.on_demand,
         )
         return [Claim(vassal.name, vassal)]

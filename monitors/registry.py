@@ -17,10 +17,16 @@ from emperorctl.monitors.directory import open_directory
 from emperorctl.monitors.globbing import open_glob
 from emperorctl.monitors.layout import has_wildcards
 
-__all__ = ["SCHEMES", "open_source", "split_source"]
+__all__ = ["ABOUT", "SCHEMES", "open_source", "split_source"]
 
 SCHEMES: dict[str, Callable[[str, MonitorContext], Monitor]] = {"dir": open_directory, "glob": open_glob}
 """How to open what follows `SCHEME://`."""
+
+ABOUT: dict[str, str] = {
+    "dir": "dir://DIRECTORY, or DIRECTORY: every config file that lies in it",
+    "glob": "glob://PATTERN, or PATTERN: every config file whose path fits",
+}
+"""What each scheme is, in a line for people."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 

@@ -77,7 +77,7 @@ async def _look(sources: Sequence[tuple[str, str, str]], run: UwsgiRun) -> tuple
     try:
         for text, scheme, path in sources:
             before = len(reports) + len(nowhere)
-            layout = _layout(scheme, path)
+            layout = _layout(scheme, path, run.extra_extensions)
             if isinstance(layout, Problem):
                 nowhere.append(layout)
                 continue
@@ -92,19 +92,19 @@ async def _look(sources: Sequence[tuple[str, str, str]], run: UwsgiRun) -> tuple
     return reports, nowhere
 
 
-def _layout(scheme: str, path: str) -> Layout | Problem:
+def _layout(scheme: str, path: str, extra: tuple[str, ...]) -> Layout | Problem:
     if scheme == "glob":
-        return glob_layout(path)
+        return glob_layout(path, extra=extra)
     if os.path.isdir(path):
-        return directory_layout(path)
+        return directory_layout(path, extra=extra)
     directory, name = os.path.split(os.path.abspath(path))
     shown = printable(path)
     if not os.path.lexists(path):
         return Problem("NotFound", "does not exist", "give a file, a directory or a pattern", file=shown)
-    if not wanted(name):
-        known = " ".join(sorted(KNOWN_EXTENSIONS))
+    if not wanted(name, extra):
+        known = " ".join(sorted({*KNOWN_EXTENSIONS, *extra}))
         return Problem("Ignored", f"is ignored by the Emperor; expected one of {known}", "rename it", file=shown)
-    return directory_layout(directory, name)
+    return directory_layout(directory, name, extra=extra)
 
 
 def _nothing(scheme: str, text: str, path: str) -> list[Problem]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from types import MappingProxyType
 from typing import Any
@@ -44,7 +44,7 @@ def encode_job(orders: Sequence[Order], setting: Setting) -> bytes:
         "working_dir": setting.working_dir,
         "run": _runs().dump_python(setting.run, mode="json"),
         "facts": asdict(setting.facts),
-        "orders": [[o.file, o.path, o.identity, o.inode, o.on_demand, len(o.data)] for o in orders],
+        "orders": [[o.file, o.path, o.identity, o.inode, o.executable, o.on_demand, len(o.data)] for o in orders],
     }
     return b"".join([json.dumps(head).encode(), b"\n", *(order.data for order in orders)])
 
@@ -56,14 +56,17 @@ def decode_job(data: bytes) -> tuple[list[Order], Setting]:
     run = _runs().validate_python(head["run"])
     setting = Setting(head["source"], head["vassals_dir"], head["working_dir"], run, Facts(**head["facts"]))
     orders, position = [], 0
-    for file, path, identity, inode, on_demand, size in head["orders"]:
-        orders.append(Order(file, path, identity, inode, rest[position : position + size], on_demand))
+    for file, path, identity, inode, executable, on_demand, size in head["orders"]:
+        data = rest[position : position + size]
+        orders.append(Order(file, path, identity, inode, data, executable, on_demand))
         position += size
     return orders, setting
 
 
 def encode_result(parsed: Parsed) -> bytes:
-    """One result, with its newline."""
+    """One result, with its newline; the config itself does not travel back."""
+    if any(claim.vassal is not None and claim.vassal.config for claim in parsed.claims):
+        parsed = _with_config(parsed, b"")
     return _results().dump_json(parsed, warnings="none", fallback=_plain) + b"\n"
 
 
@@ -87,4 +90,17 @@ def decode_result(line: bytes, order: Order, setting: Setting) -> Parsed:
             raise ValueError("a claim that can't be")
         if vassal is not None and (vassal.name, vassal.file, vassal.source) != (claim.name, order.file, setting.source):
             raise ValueError("a claim in another's name")
-    return parsed
+        if vassal is not None and vassal.config:
+            raise ValueError("a config that is not the file's")
+    return _with_config(parsed, order.data) if setting.run.config_pipe else parsed
+
+
+def _with_config(parsed: Parsed, config: bytes) -> Parsed:
+    """The same with this config in the vassal that has one to be sent."""
+    claims = tuple(
+        replace(claim, vassal=replace(claim.vassal, config=config))
+        if claim.vassal is not None and claim.vassal.launch.config_pipe
+        else claim
+        for claim in parsed.claims
+    )
+    return replace(parsed, claims=claims)

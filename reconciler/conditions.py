@@ -9,7 +9,7 @@ from __future__ import annotations
 from emperorctl.models.observed import LaunchState, Signs
 from emperorctl.models.plan import Look, Memory, State
 from emperorctl.models.status import Condition, ConditionType, Phase, Truth
-from emperorctl.models.vassal import Desired, Notify
+from emperorctl.models.vassal import Desired, Notify, Suspender
 from emperorctl.reconciler.draft import EARLY
 from emperorctl.reconciler.lifecycle import Direction
 
@@ -46,7 +46,7 @@ def judge(look: Look, memory: Memory, direction: Direction) -> tuple[tuple[Condi
     """All conditions of one vassal, and its phase."""
     desired = look.desired
     running = memory.state is State.RUNNING
-    ready, phase = _running(look, memory) if running else _asleep(look, memory) or _waiting(desired, memory)
+    ready, phase = _running(look, memory) if running else _asleep(look, memory) or _waiting(look, memory)
     conditions = [
         _accepted(desired),
         ready,
@@ -115,23 +115,26 @@ def _not_ready(reason: str, message: str) -> Condition:
     return Condition(ConditionType.READY, Truth.FALSE, reason, message)
 
 
-def _waiting(desired: Desired | None, memory: Memory) -> tuple[Condition, str]:
+def _waiting(look: Look, memory: Memory) -> tuple[Condition, str]:
+    desired, observed = look.desired, look.observed
     match memory.state:
         case State.STARTING:
-            return _not_ready("Starting", "being launched"), Phase.STARTING
+            text = f"{observed.its_hook} is running" if observed.hook else "being launched"
+            return _not_ready("Starting", text), Phase.STARTING
         case State.STOPPING:
-            return _not_ready("Stopping", "told to stop, within its grace period"), Phase.TERMINATING
+            text = f"{observed.its_hook} is running" if observed.hook else "told to stop"
+            return _not_ready("Stopping", f"{text}, within its grace period"), Phase.TERMINATING
         case State.KILLING:
             text = "killed, but the kernel has not let it go yet" if memory.overdue else "being killed"
             return _not_ready("Unkillable" if memory.overdue else "Killing", text), Phase.TERMINATING
         case State.ABSENT | State.RUNNING:
             pass
+    if observed.hook:
+        return _not_ready("TidyingUp", f"gone, but {observed.its_hook} is still running"), Phase.TERMINATING
     if desired is None:
         return _not_ready("Removed", "nothing asks for it any more"), Phase.TERMINATING
     if desired.suspended:
-        return _not_ready(
-            "Suspended", f"stopped by order; start it with: emperorctl start {desired.name}"
-        ), Phase.SUSPENDED
+        return _suspended(desired), Phase.SUSPENDED
     if desired.vassal is None:
         problem = desired.problem
         return _not_ready("Invalid", problem.sentence() if problem else "nothing accepted yet"), Phase.INVALID
@@ -144,7 +147,7 @@ def _asleep(look: Look, memory: Memory) -> tuple[Condition, str] | None:
     if memory.state is not State.ABSENT or desired is None or desired.vassal is None or desired.suspended:
         return None
     wanted = desired.vassal.on_demand
-    if wanted is None or memory.abandoned or look.mercy is not None:
+    if wanted is None or memory.abandoned or look.mercy is not None or look.observed.hook:
         return None
     if memory.bind_problem is not None:
         text = f"it can't be reached: {memory.bind_problem.sentence()}"
@@ -153,6 +156,17 @@ def _asleep(look: Look, memory: Memory) -> tuple[Condition, str] | None:
     if held or memory.throttled_until is not None or listening.demand or not listening.ready:
         return None
     return _not_ready("Asleep", f"it sleeps: the first connection to {wanted} starts it"), Phase.ON_DEMAND
+
+
+def _suspended(desired: Desired) -> Condition:
+    match desired.suspended_by:
+        case Suspender.FILE:
+            return _not_ready("SuspendedByFile", "its file holds it down: spec.suspend is true")
+        case Suspender.COMMAND:
+            text = f"waiting for the command spawn; start it with: emperorctl start {desired.name}"
+            return _not_ready("WaitingForCommand", text)
+        case Suspender.PERSON:
+            return _not_ready("Suspended", f"stopped by order; start it with: emperorctl start {desired.name}")
 
 
 def _unlucky(name: str, memory: Memory) -> tuple[Condition, str]:
@@ -202,6 +216,8 @@ def _progress(look: Look, memory: Memory, direction: Direction) -> Condition:
                 behind = look.desired is not None and look.desired.generation != memory.generation
                 return moving("Waiting") if behind else _SETTLED
             return _SETTLED
+        case State.ABSENT if look.observed.hook:
+            return moving("Stopping")
         case State.ABSENT:
             held = memory.blacklist is not None or memory.throttled_until is not None
             return moving("Waiting") if held and _asleep(look, memory) is None else _SETTLED

@@ -31,7 +31,7 @@ from emperorctl.models.plan import (
 )
 from emperorctl.models.protocol import ToVassal
 from emperorctl.models.status import Condition, Note, NoteType
-from emperorctl.models.vassal import Desired, ReloadMethod, StopMethod
+from emperorctl.models.vassal import Desired, ReloadMethod
 from emperorctl.reconciler.clock import Clock
 from emperorctl.reconciler.desired import DesiredStore
 from emperorctl.reconciler.host import Host
@@ -173,15 +173,14 @@ class Controller:
             case Spawn(vassal=vassal):
                 self.host.launch(vassal, action.number, self._generation(name), urgent=action.urgent)
             case TellReload(vassal=vassal):
+                if vassal.launch.config_pipe:
+                    self.host.configure(name, action.number, vassal.config)
                 if vassal.reload.method is ReloadMethod.SIGNAL:
                     self.host.signal(name, action.number, vassal.reload.signal)
                 elif not self.host.tell(name, action.number, ToVassal.RELOAD):
                     self.note(name, Note(NoteType.WARNING, "NotListening", "it did not take the order to reload"))
             case TellStop(vassal=vassal):
-                if vassal.stop.method is StopMethod.SIGNAL:
-                    self.host.signal(name, action.number, vassal.stop.signal)
-                elif not self.host.tell(name, action.number, ToVassal.STOP):
-                    self.note(name, Note(NoteType.WARNING, "NotListening", "it did not take the order to stop"))
+                self.host.stop(name, action.number, vassal.stop)
             case Kill():
                 self.host.end(name, action.number)
             case Reinforce():

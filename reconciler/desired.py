@@ -7,14 +7,14 @@ was only touched, what is gone. It starts and stops nothing: it wakes names.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 
 from emperorctl.models.errors import Problem
 from emperorctl.models.source import Claim, FileReport, Report, Trouble
 from emperorctl.models.status import Note, NoteType
 from emperorctl.models.uwsgi import zerg_vassal
-from emperorctl.models.vassal import Desired
+from emperorctl.models.vassal import Desired, Suspender, Vassal
 
 __all__ = ["DesiredStore"]
 
@@ -35,7 +35,8 @@ class DesiredStore:
     """Desired state by name.
 
     `wake` is called with each name that may have changed, `note` with what people should know. `zergs` is how many
-    zergs are wanted: vassals that no file names, but another vassal has called for.
+    zergs are wanted: vassals that no file names, but another vassal has called for. `wait_for_command`: every new
+    vassal is held down until it is released, but for the names in `wait_not`.
     """
 
     def __init__(
@@ -53,6 +54,9 @@ class DesiredStore:
         self._zergs: dict[str, dict[str, int]] = {}
         self._zergs_sent = 0
         self.zergs = 0
+        self._waiting: set[str] = set()
+        self.wait_for_command = False
+        self.wait_not: Collection[str] = ()
 
     def get(self, name: str) -> Desired | None:
         """What is wanted under `name`."""
@@ -97,9 +101,16 @@ class DesiredStore:
     def suspend(self, name: str, suspended: bool) -> None:
         """Hold `name` down, or let it run again."""
         (self._suspended.add if suspended else self._suspended.discard)(name)
-        desired = self._desired.get(name)
-        if desired is not None and desired.suspended is not suspended:
-            self._put(name, replace(desired, suspended=suspended, pardons=desired.pardons + 1))
+        self._hold(name)
+
+    def wait(self, name: str, waiting: bool) -> None:
+        """Hold `name` down until a command lets it run, or end that; forgotten when it is gone."""
+        (self._waiting.add if waiting else self._waiting.discard)(name)
+        self._hold(name)
+
+    def count(self, source: str) -> int:
+        """How many vassals a source asks for now."""
+        return sum(desired.source == source for desired in self._desired.values())
 
     def reinforce(self, name: str) -> None:
         """Want one more zerg of `name`. Zergs share its file: they reload when it does, and end when it may not run."""
@@ -127,10 +138,31 @@ class DesiredStore:
         self.zergs -= 1
         self._put(zerg, None)
 
+    def _hold(self, name: str) -> None:
+        """Bring up to date whether `name` is held down, and by whom."""
+        before = self._desired.get(name)
+        if before is None:
+            return
+        after = self._held(before, before.vassal)
+        if after.suspended is not before.suspended:
+            after = replace(after, pardons=after.pardons + 1)
+        self._put(name, after)
+
+    def _held(self, desired: Desired, vassal: Vassal | None) -> Desired:
+        """The same, held down by whoever does so now."""
+        by = Suspender.PERSON
+        if vassal is not None and vassal.suspend:
+            by = Suspender.FILE
+        elif desired.name in self._waiting and desired.name not in self._suspended:
+            by = Suspender.COMMAND
+        suspended = by is not Suspender.PERSON or desired.name in self._suspended
+        return replace(desired, suspended=suspended, suspended_by=by)
+
     def _put(self, name: str, desired: Desired | None) -> None:
         before = self._desired.get(name)
         if desired is None:
             self._desired.pop(name, None)
+            self._waiting.discard(name)
         elif desired == before:
             return
         else:
@@ -220,11 +252,12 @@ class DesiredStore:
         """Let the claim of the name's holder count."""
         source, file = self._holders[name][0]
         known = self._desired.get(name)
+        if known is None and self.wait_for_command and name not in self.wait_not:
+            self._waiting.add(name)
         desired = known or Desired(
             name,
             source,
             file,
-            suspended=name in self._suspended,
             warm=source not in self._listed,
             conflict=self._conflict(name),
         )
@@ -233,7 +266,7 @@ class DesiredStore:
             problem = claim.problem.at(file)
             if problem != desired.problem:
                 self._complain(name, problem)
-            self._put(name, replace(desired, problem=problem))
+            self._put(name, self._held(replace(desired, problem=problem), desired.vassal))
             return
         changed = claim.vassal != desired.vassal
         if changed:
@@ -243,7 +276,8 @@ class DesiredStore:
         if touched and not changed:
             desired = replace(desired, orders=desired.orders + 1)
         modified = self._files[source, file].touch[1]
-        self._put(name, replace(desired, vassal=claim.vassal, problem=None, modified=modified))
+        desired = replace(desired, vassal=claim.vassal, problem=None, modified=modified)
+        self._put(name, self._held(desired, claim.vassal))
 
     def _complain(self, name: str, problem: Problem) -> None:
         """Say what is wrong with a file; its conditions are those of the name's holder."""

@@ -9,16 +9,19 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from emperorctl.models.errors import Ambiguous, NotFound
+from emperorctl.models.errors import Ambiguous, NotFound, SuspendedByFile, UserError
 from emperorctl.models.names import printable
 from emperorctl.models.status import Note, NoteType
+from emperorctl.models.vassal import Desired, Suspender
 from emperorctl.reconciler.api.events import EventLog
 from emperorctl.reconciler.api.facade import LogView
 from emperorctl.reconciler.board import Board
 from emperorctl.reconciler.clock import Clock
 from emperorctl.reconciler.controller import Controller
 from emperorctl.reconciler.desired import DesiredStore
+from emperorctl.reconciler.sources import Sources
 from emperorctl.reconciler.state import StateFile
 from emperorctl.reconciler.stats import Bureau, Facts, Now, monitor_argument
 from emperorctl.reconciler.views import timestamp
@@ -31,7 +34,8 @@ _EXTENSIONS = (".ini", ".xml", ".yml", ".yaml", ".json", ".js")
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What an Emperor is made of. `sources` are its monitors' addresses; `tyrant`: files decide who vassals run as."""
+    """What an Emperor is made of. `sources` are its monitors' addresses, of which `monitors` knows more; `tyrant`:
+    files decide who vassals run as."""
 
     store: DesiredStore
     controller: Controller
@@ -42,6 +46,7 @@ class Parts:
     clock: Clock
     sources: tuple[str, ...] = ()
     tyrant: bool = False
+    monitors: Sources | None = None
 
 
 class Emperor:
@@ -110,12 +115,55 @@ class Emperor:
         self._suspend(name, True)
 
     def start(self, name: str) -> None:
-        """Let a stopped vassal run again; one that waits for a budget is tried at once. Raises NotFound."""
-        if name in self._parts.store.suspended:
+        """Let a stopped vassal run again; one that waits for a budget is tried at once.
+
+        Raises NotFound, or SuspendedByFile: what a file says is changed in the file.
+        """
+        store = self._parts.store
+        desired = self._known(name)
+        if desired.suspended and desired.suspended_by is Suspender.FILE:
+            raise SuspendedByFile(printable(name), printable(desired.file))
+        if not desired.suspended:
+            store.pardon(name)
+            return
+        store.wait(name, False)
+        if name in store.suspended:
             self._suspend(name, False)
         else:
-            self._known(name)
-            self._parts.store.pardon(name)
+            self.events.record(name, Note(NoteType.NORMAL, "StartOrdered", "may run again"))
+
+    def spawn(self, name: str) -> None:
+        """The command of that name: let a vassal run that waits for it. Raises UserError where it does not.
+
+        A stop that a person has ordered is not undone by a command.
+        """
+        desired = self._known(name)
+        if not desired.suspended:
+            raise UserError(f'vassal "{printable(name)}" is not suspended')
+        match desired.suspended_by:
+            case Suspender.FILE:
+                raise SuspendedByFile(printable(name), printable(desired.file))
+            case Suspender.PERSON:
+                raise UserError(f'vassal "{printable(name)}" was stopped by order: emperorctl start {printable(name)}')
+            case Suspender.COMMAND:
+                self.events.record(name, Note(NoteType.NORMAL, "SpawnCommanded", "commanded to run"))
+                self._parts.store.wait(name, False)
+
+    def respawn(self, name: str) -> None:
+        """The command of that name: reload a vassal. Raises UserError where it is suspended."""
+        if self._known(name).suspended:
+            raise UserError(f'vassal "{printable(name)}" is suspended: there is nothing to reload')
+        self.reload(name)
+
+    def halt(self, name: str) -> None:
+        """The command `stop`: hold a vassal down until the command `spawn`, or until this Emperor ends."""
+        self._known(name)
+        self.events.record(name, Note(NoteType.NORMAL, "StopCommanded", "commanded to stop; waits for spawn"))
+        self._parts.store.wait(name, True)
+
+    def monitors(self) -> list[dict[str, Any]]:
+        """An API object for each source."""
+        return self._parts.monitors.objects() if self._parts.monitors is not None else []
 
     def clear_blacklist(self, names: Sequence[str] | None) -> list[str]:
         """Take these names off the blacklist, or all; the names that were on it. Raises NotFound."""
@@ -132,9 +180,11 @@ class Emperor:
                 self._parts.store.pardon(name)
         return held
 
-    def _known(self, name: str) -> None:
-        if self._parts.store.get(name) is None:
+    def _known(self, name: str) -> Desired:
+        desired = self._parts.store.get(name)
+        if desired is None:
             raise NotFound(printable(name))
+        return desired
 
     def _suspend(self, name: str, suspended: bool) -> None:
         self._known(name)

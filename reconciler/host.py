@@ -10,7 +10,7 @@ from typing import Protocol
 
 from emperorctl.models.observed import Listening, Observed
 from emperorctl.models.sockets import OnDemand
-from emperorctl.models.vassal import Vassal
+from emperorctl.models.vassal import Stop, Vassal
 
 __all__ = ["Host", "Sockets"]
 
@@ -57,12 +57,20 @@ class Host(Protocol):
         Failed."""
         ...
 
+    def stop(self, name: str, number: int, how: Stop) -> None:
+        """Ask that launch to stop, once its preStop hook (if it has one) is done or its grace period is over."""
+        ...
+
     def signal(self, name: str, number: int, signum: int) -> None:
         """Send a signal to the main process of that launch (SIGCONT follows a signal that ends), if it still lives."""
         ...
 
     def tell(self, name: str, number: int, byte: int) -> bool:
         """Send one byte of the emperor protocol; False when the vassal has closed its end or reads nothing."""
+        ...
+
+    def configure(self, name: str, number: int, config: bytes) -> None:
+        """Whenever the process of that launch asks for its config from now on, it is given this one."""
         ...
 
     def end(self, name: str, number: int) -> None:

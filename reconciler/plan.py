@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from emperorctl.models.observed import Exit, LaunchFailure
-from emperorctl.models.plan import Dismiss, Forget, Look, Plan, Spawn, State, Throttle, Throttles
+from emperorctl.models.plan import Dismiss, Forget, Kill, Look, Plan, Spawn, State, Throttle, Throttles
 from emperorctl.models.protocol import EXIT_DO_NOT_RESPAWN
-from emperorctl.models.vassal import Kind, Notify, ReloadMethod, Vassal
+from emperorctl.models.vassal import Kind, Notify, ReloadMethod, Suspender, Vassal
 from emperorctl.reconciler.conditions import judge, reloading_until
 from emperorctl.reconciler.draft import EARLY, UNKILLABLE_AFTER, Draft, Rules
 from emperorctl.reconciler.lifecycle import FOLD, STEP, Change, Direction, Step
@@ -128,7 +128,7 @@ def _step(draft: Draft, direction: Direction) -> None:
         case Step.STOP:
             _stop(draft, direction)
         case Step.AWAIT_LAUNCH:
-            pass
+            _call_off(draft, direction)
         case Step.AWAIT_STOP:
             _escalate(draft)
         case Step.AWAIT_DEATH:
@@ -139,7 +139,7 @@ def _step(draft: Draft, direction: Direction) -> None:
             draft.memory.failing = False
             draft.memory.ordered = ""
         case Step.FORGET:
-            draft.actions.append(Forget("Forgotten", "gone: nothing of it is left"))
+            _forget(draft)
 
 
 def _await_report(draft: Draft) -> None:
@@ -237,7 +237,7 @@ def _failed(draft: Draft, failure: LaunchFailure | None) -> None:
 
 def _start(draft: Draft) -> None:
     look, memory, desired = draft.look, draft.memory, draft.look.desired
-    if desired is None or desired.vassal is None or memory.abandoned:
+    if desired is None or desired.vassal is None or memory.abandoned or look.observed.hook:
         return
     if desired.vassal.zerg_of and memory.number and not memory.ordered:
         draft.actions.append(Dismiss("Dismissed", "a zerg that has ended is not started again"))
@@ -269,6 +269,29 @@ def _start(draft: Draft) -> None:
     memory.reloaded_at = look.now if memory.ordered == "Reloaded" else memory.reloaded_at
     memory.throttled_until = None
     memory.ordered = ""
+
+
+def _call_off(draft: Draft, direction: Direction) -> None:
+    """A launch that is not wanted any more is over in a moment, but for one whose hook may take its time."""
+    desired, memory, observed = draft.look.desired, draft.memory, draft.look.observed
+    if not observed.hook or memory.vassal is None:
+        return
+    if direction in _STOPS:
+        reason, message, ordered = _why(draft, direction)
+    elif desired is not None and desired.vassal is not None and desired.vassal.hooks != memory.vassal.hooks:
+        reason, message, ordered = "HooksChanged", "stopping: its hooks changed", "Replaced"
+    else:
+        return
+    draft.kill(reason, f"{message}; it is not started yet, {observed.its_hook} is ended")
+    memory.ordered = ordered
+
+
+def _forget(draft: Draft) -> None:
+    observed, mercy = draft.look.observed, draft.look.mercy
+    if not observed.hook:
+        draft.actions.append(Forget("Forgotten", "gone: nothing of it is left"))
+    elif mercy is not None and draft.due(mercy):
+        draft.actions.append(Kill(draft.memory.number, "Ragnarok", f"killing: {observed.its_hook} is still running"))
 
 
 def _has_its_turn(draft: Draft, *, warm: bool) -> bool:
@@ -328,11 +351,18 @@ def _reload(draft: Draft) -> None:
 
 
 def _stop(draft: Draft, direction: Direction) -> None:
-    reason, message, ordered = _STOPS[direction]
-    if direction is Direction.REMOVE and draft.look.mercy is not None:
-        reason, message = "Ragnarok", "stopping: the Emperor is ending"
+    reason, message, ordered = _why(draft, direction)
     draft.stop_as_wanted(reason, message)
     draft.memory.ordered = ordered
+
+
+def _why(draft: Draft, direction: Direction) -> tuple[str, str, str]:
+    if direction is Direction.REMOVE and draft.look.mercy is not None:
+        return "Ragnarok", "stopping: the Emperor is ending", ""
+    desired = draft.look.desired
+    if direction is Direction.REST and desired is not None and desired.suspended_by is Suspender.FILE:
+        return "Suspended", "stopping: its file suspends it", ""
+    return _STOPS[direction]
 
 
 def _escalate(draft: Draft) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from emperorctl.models.observed import LaunchState, Observed
 from emperorctl.models.plan import BlacklistEntry, Memory
 from emperorctl.models.status import Condition, ConditionType, Truth
-from emperorctl.models.vassal import Desired
+from emperorctl.models.vassal import Desired, Kind, Vassal
 from emperorctl.reconciler.controller import Record
 
 __all__ = ["Bureau", "Facts", "Now", "monitor_argument"]
@@ -180,6 +180,7 @@ def _vassal(name: str, record: Record, observed: Observed, offset: float, facts:
         "uid": process.uid if process else facts.uid,
         "gid": process.gid if process else facts.gid,
         "monitor": monitor_argument(vassal.source if vassal else ""),
+        **_attributes(vassal),
         "respawns": memory.respawns + memory.reloads,
     }
 
@@ -188,6 +189,13 @@ def _socket(record: Record) -> str:
     """The address that starts it, all of them where there are several; empty for one that always runs."""
     vassal = record.desired.vassal if record.desired else record.memory.vassal
     return "" if vassal is None or vassal.on_demand is None else ",".join(map(str, vassal.on_demand.addresses))
+
+
+def _attributes(vassal: Vassal | None) -> dict[str, Any]:
+    """uWSGI 2.1 lists the attributes of a vassal, as what is no JSON: here they are an object, where there are any."""
+    if vassal is None or vassal.kind is not Kind.UWSGI or not (vassal.labels or vassal.annotations):
+        return {}
+    return {"attrs": {**vassal.labels, **vassal.annotations}}
 
 
 def _accepting(record: Record, observed: Observed, offset: float) -> tuple[bool, int]:

@@ -96,6 +96,7 @@ def vassal_object(
             "blacklist": _blacklist(record, when),
             "throttledUntil": when(memory.throttled_until),
             "suspended": bool(desired and desired.suspended),
+            "suspendedBy": str(desired.suspended_by) if desired and desired.suspended else "",
             "message": observed.signs.status,
             "lastHeartbeat": when(heartbeat),
             "sockets": list(map(str, vassal.on_demand.addresses)) if vassal and vassal.on_demand else [],

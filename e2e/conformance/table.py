@@ -12,10 +12,12 @@ __all__ = ["CHAPTERS", "PAGE", "page"]
 CHAPTERS = {
     "test_files": "What lies in the directory",
     "test_launch": "How a vassal is started",
+    "test_binaries": "Which program it becomes, and what that reads",
     "test_life": "Loyalty, death and the blacklist",
     "test_protocol": "What a vassal may say",
     "test_orders": "Signals and the end of an Emperor",
     "test_broodlord": "Broodlord mode",
+    "test_hooks": "The hooks of the whole Emperor",
     "test_stats": "The statistics document",
 }
 PAGE = Path(__file__).parents[2] / "docs" / "conformance.md"

@@ -77,6 +77,51 @@ def test_ragnarok(court: Court, number: int) -> None:
 
 
 @scenario(
+    "--emperor-graceful-shutdown",
+    uwsgi="byte 2 in place of 0 at every stop: when a file goes, and at Ragnarok",
+)
+def test_graceful(court: Court) -> None:
+    court.start("--emperor-graceful-shutdown")
+    first, second = (court.subject(name) for name in ("a.ini", "b.ini"))
+    court.remove("a.ini")
+    first.wait_gone()
+    assert first.bytes == [2]
+    assert court.stop() == 0
+    second.wait_gone()
+    assert second.bytes == [2]
+
+
+@scenario(
+    "--emperor-pidfile",
+    uwsgi="the Emperor's pid and a line break; the file stays when the Emperor has ended",
+    emperorctl="the same, but the file goes with the Emperor",
+    why="what is left behind names a stranger some day",
+)
+def test_pidfile(court: Court) -> None:
+    path = court.root / "pid"
+    court.start("--emperor-pidfile", str(path))
+    assert court.wait_for(path.exists, "the file") and path.read_text() == f"{court.pid}\n"
+    assert court.stop() == 0
+    assert path.exists() == court.real
+
+
+@scenario(
+    "--emperor-procname",
+    uwsgi="the name is the command line of the Emperor's process",
+    emperorctl="the name is what ps, top and pgrep call the process; the command line stays",
+    why="the command line says how the Emperor was started, which nothing else does",
+)
+def test_procname(court: Court) -> None:
+    court.start("--emperor-procname", "augustus")
+    process = psutil.Process(court.pid)
+    if court.real:
+        assert process.cmdline()[0].rstrip("\0 ") == "augustus"
+    else:
+        assert Path(f"/proc/{court.pid}/comm").read_text() == "augustus\n"
+        assert "run" in process.cmdline()
+
+
+@scenario(
     "Ragnarok with a vassal that takes no notice (--reload-mercy 2)",
     uwsgi="SIGKILL after the mercy, exit code 0; the others are stopped in peace",
 )

@@ -13,7 +13,15 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from emperorctl.models.errors import Ambiguous, ConfigError, EmperorError, NotFound, UserError, WorldError
+from emperorctl.models.errors import (
+    Ambiguous,
+    ConfigError,
+    EmperorError,
+    NotFound,
+    SuspendedByFile,
+    UserError,
+    WorldError,
+)
 from emperorctl.models.names import printable
 
 __all__ = [
@@ -108,6 +116,8 @@ async def on_error(_request: Request, error: Exception) -> Response:
             return failure(404, "NotFound", str(error))
         case Ambiguous():
             return failure(409, "Ambiguous", str(error))
+        case SuspendedByFile():
+            return failure(409, "SuspendedByFile", str(error))
         case ConfigError():
             return failure(422, "Invalid", str(error))
         case UserError():

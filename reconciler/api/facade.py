@@ -6,7 +6,7 @@ Real: `reconciler.emperor.Emperor` with its board and log store. Fake: `tests.fa
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from emperorctl.reconciler.api.events import EventLog
 
@@ -88,6 +88,10 @@ class EmperorFacade(Protocol):
 
     def clear_blacklist(self, names: Sequence[str] | None) -> list[str]:
         """Pardon these vassals (all for None); the names that were on the list."""
+        ...
+
+    def monitors(self) -> list[dict[str, Any]]:
+        """An object for each source of desired state."""
         ...
 
     def version(self) -> dict[str, object]:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from emperorctl.models.errors import UserError
 from emperorctl.reconciler.api.addresses import Address, UnixAddress
 
-__all__ = ["PATH_MAX", "Listener", "Place", "control_place", "refuse"]
+__all__ = ["PATH_MAX", "Listener", "Place", "control_place", "make_directory", "refuse", "remove_stale"]
 
 PATH_MAX = 107
 """The longest path of a Unix socket, in bytes."""
@@ -136,8 +136,8 @@ class Listener:
             raise UserError(f"{text} (choose a shorter one with {self.place.option})")
 
         def bind(made: socket.socket) -> None:
-            _make_directory(os.path.dirname(path) or ".", self.place.option)
-            _remove_stale(path, self.place)
+            make_directory(os.path.dirname(path) or ".", self.place.option)
+            remove_stale(path, self.place)
             # Nobody can execute a socket: who may connect is who may write.
             before = os.umask(0o177)
             try:
@@ -234,7 +234,8 @@ def _reserve() -> int | None:
         return None
 
 
-def _make_directory(parent: str, option: str) -> None:
+def make_directory(parent: str, option: str) -> None:
+    """The directory of a socket, made where it is missing. Raises UserError where it can't be trusted, and OSError."""
     path, missing = parent, []
     while not os.path.isdir(path):
         missing.append(path)
@@ -257,7 +258,8 @@ def _distrust_planted(path: str, option: str) -> None:
         path = parent
 
 
-def _remove_stale(path: str, place: Place) -> None:
+def remove_stale(path: str, place: Place) -> None:
+    """Clear the path of a socket that nobody listens at. Raises UserError where there is anything else, and OSError."""
     try:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:

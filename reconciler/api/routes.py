@@ -27,6 +27,7 @@ __all__ = ["Api"]
 
 _LOG = logging.getLogger(__name__)
 _VASSALS = "/apis/emperor/v1/vassals"
+_MONITORS = "/apis/emperor/v1/monitors"
 _BLACKLIST = "/apis/emperor/v1/blacklist"
 _JSON = "application/json"
 _ONE_FIELD = "metadata.name="
@@ -57,6 +58,8 @@ class Api:
             Route(_BLACKLIST, self.blacklist),
             Route(f"{_BLACKLIST}/clear", self.clear_blacklist, methods=["POST"]),
             Route(f"{_BLACKLIST}/{{name}}", self.blacklist_entry),
+            Route(_MONITORS, self.monitors),
+            Route(f"{_MONITORS}/{{name}}", self.monitor),
             Route("/apis/emperor/v1/events", self.events),
             Route("/apis/emperor/v1/stats", self.stats),
         ]
@@ -132,6 +135,20 @@ class Api:
         _audit(request, "clear the blacklist of", ", ".join(cleared) or "nobody")
         return answers.success(names=cleared)
 
+    async def monitors(self, request: Request) -> Stream:
+        """The sources of desired state."""
+        objects = [answers.object_bytes(one) for one in self._emperor.monitors()]
+        items = await watches.select(objects, parse_selector(_option(request, "labelSelector")))
+        return _list(request, "MonitorList", self._emperor.board.version, items)
+
+    async def monitor(self, request: Request) -> Response:
+        """One of them, by its address or by what follows the scheme."""
+        name = _decoded(request)
+        found = [one for one in self._emperor.monitors() if name in _addresses(one["metadata"]["name"])]
+        if not found:
+            raise Refused(404, "NotFound", f'monitors "{name}" not found')
+        return answers.respond(found[0])
+
     async def events(self, request: Request) -> Stream:
         """The list of events, or a watch of them."""
         kind = _kind(_option(request, "involvedKind"))
@@ -177,11 +194,7 @@ class Api:
         return Stream(request, watches.watch_vassals(board, after, name=name, selector=selector), _JSON)
 
     def _name(self, request: Request) -> str:
-        try:
-            name = unquote(request.path_params["name"], errors="strict")
-        except UnicodeDecodeError:
-            raise Refused(400, "BadRequest", "the name is not UTF-8") from None
-        return self._emperor.resolve(name)
+        return self._emperor.resolve(_decoded(request))
 
     def _object(self, name: str) -> bytes:
         encoded = self._emperor.board.get(name)
@@ -210,6 +223,18 @@ class Api:
             return self._emperor.resolve(name)
         except (NotFound, Ambiguous):
             return name
+
+
+def _decoded(request: Request) -> str:
+    """The name in the path."""
+    try:
+        return unquote(request.path_params["name"], errors="strict")
+    except UnicodeDecodeError:
+        raise Refused(400, "BadRequest", "the name is not UTF-8") from None
+
+
+def _addresses(source: str) -> tuple[str, str]:
+    return source, source.partition("://")[2]
 
 
 def _list(request: Request, kind: str, version: int, items: list[bytes]) -> Stream:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from emperorctl.models.sockets import Passing
 from emperorctl.models.vassal import Vassal
 from emperorctl.reconciler.runtime.identity import Identity
-from emperorctl.reconciler.runtime.zygote.child import PROTOCOL_FD
+from emperorctl.reconciler.runtime.zygote.child import FIRST_FD
 from emperorctl.reconciler.runtime.zygote.procfs import COOKIE
 
 __all__ = ["DEFAULT_PATH", "Environments"]
@@ -58,15 +58,18 @@ class Environments:
             }
         env.update(launch.env)
         # After what the file declares: these are how the process is reached and found again.
-        sockets = 0
+        first = FIRST_FD
         if vassal.on_demand is not None and vassal.on_demand.passing is Passing.LISTEN_FDS:
             addresses = vassal.on_demand.addresses
-            sockets = len(addresses)
-            env["LISTEN_FDS"] = str(sockets)
+            first += len(addresses)
+            env["LISTEN_FDS"] = str(len(addresses))
             env["LISTEN_FDNAMES"] = ":".join(address.name or vassal.name for address in addresses)
             # LISTEN_PID is set by the new process itself: nobody knows its pid before.
+        numbers = iter(range(first, first + 2))  # in the order in which the host hands them over
         if launch.protocol:
-            env["UWSGI_EMPEROR_FD"] = str(PROTOCOL_FD + sockets)
+            env["UWSGI_EMPEROR_FD"] = str(next(numbers))
+        if launch.config_pipe:
+            env["UWSGI_EMPEROR_FD_CONFIG"] = str(next(numbers))
         if notify:
             for name in _NOTIFY:
                 env.pop(name, None)

@@ -29,11 +29,14 @@ def explain(vassal: Vassal, report: Mapping[str, Any], at: float) -> LaunchFailu
     if step == "execve":
         reason, message, remedy, transient = _execve(vassal, report, number)
     elif step == "chdir":
-        reason, message, remedy = _chdir(vassal, number)
+        reason, message, remedy = _chdir(vassal, report, number)
     elif step == "user":
         reason, message, remedy = _user(vassal, report, number)
     elif step in ("rlimits", "nice"):
         reason, message, remedy = _limits(vassal, report, step, number)
+    elif step in ("unshare", "capabilities"):
+        reason, message = "NotPermitted", f"{step} failed: {_words(number)}"
+        remedy = "run the Emperor as root, or drop the option unshare or cap"
     elif step == "launcher":
         reason, message, transient = (
             "LauncherLost",
@@ -141,8 +144,14 @@ def _execve(vassal: Vassal, report: Mapping[str, Any], number: int) -> tuple[str
 
 
 def _missing(vassal: Vassal, report: Mapping[str, Any], path: str) -> tuple[str, str, str]:
+    if report.get("patched"):
+        message = f"there is no uwsgi binary, and the program {path} of the binary patch does not exist either"
+        return "MissingProgram", message, "install the program, or correct the patch"
     if vassal.kind is Kind.UWSGI and os.path.basename(vassal.launch.command[0]) == "uwsgi":
-        return "MissingProgram", f"there is no uwsgi binary ({path})", "pip install uwsgi, or give --binary-path"
+        message = f"there is no uwsgi binary ({path})"
+        if why := vassal.spec.get("binaryPatch", {}).get("because"):
+            message += f", and the config does not do without it: {why}"
+        return "MissingProgram", message, "pip install uwsgi, or give --binary-path"
     if "searched" in report:
         searched = printable(str(report["searched"]))[:300]
         return (
@@ -153,8 +162,8 @@ def _missing(vassal: Vassal, report: Mapping[str, Any], path: str) -> tuple[str,
     return "MissingProgram", f"{path} does not exist", "install the program, or correct `command`"
 
 
-def _chdir(vassal: Vassal, number: int) -> tuple[str, str, str]:
-    path = printable(vassal.launch.working_dir or "")
+def _chdir(vassal: Vassal, report: Mapping[str, Any], number: int) -> tuple[str, str, str]:
+    path = printable(str(report.get("path", vassal.launch.working_dir or "")))
     if number == errno.ENOENT:
         return "MissingDirectory", f"the working directory {path} does not exist", "create it, or correct `workingDir`"
     if number == errno.ENOTDIR:
@@ -169,7 +178,9 @@ def _chdir(vassal: Vassal, number: int) -> tuple[str, str, str]:
 
 
 def _user(vassal: Vassal, report: Mapping[str, Any], number: int) -> tuple[str, str, str]:
-    wanted = printable(vassal.launch.user or vassal.launch.group or "")
+    launch = vassal.launch
+    names = (launch.user, launch.group, *((launch.patch.user, launch.patch.group) if launch.patch else ()))
+    wanted = printable(next(filter(None, names), ""))
     if number == errno.EPERM:
         return (
             "NotPermitted",

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import os
 import resource
-import secrets
 import signal
 import socket
 from collections.abc import Callable, Iterable, Mapping
@@ -20,19 +19,23 @@ from typing import Any
 
 from emperorctl.models.observed import NEVER_LAUNCHED, LaunchFailure, LaunchState, Observed, Process
 from emperorctl.models.status import Note, NoteType
-from emperorctl.models.vassal import Notify, Vassal
+from emperorctl.models.vassal import Notify, Stop, StopMethod, Vassal
 from emperorctl.reconciler.clock import Clock
 from emperorctl.reconciler.runtime import cgroups, failures, leftovers, logfiles, reaper
-from emperorctl.reconciler.runtime.containment import Contained, Containment
+from emperorctl.reconciler.runtime.configpipe import ConfigPipe
+from emperorctl.reconciler.runtime.containment import Containment
 from emperorctl.reconciler.runtime.descriptors import Reserve
 from emperorctl.reconciler.runtime.environment import Environments
+from emperorctl.reconciler.runtime.hooks import Means
 from emperorctl.reconciler.runtime.identity import Identities, Identity, IdentityError
 from emperorctl.reconciler.runtime.launcher import Fate, Launcher, Outcome, Prepared, Survivor
 from emperorctl.reconciler.runtime.logs import LogStore
 from emperorctl.reconciler.runtime.notify import NotifyDirectory
+from emperorctl.reconciler.runtime.orderbook import OrderBook
 from emperorctl.reconciler.runtime.ordering import Unusable, Where, socket_roles, write_order
+from emperorctl.reconciler.runtime.phases import EmperorHooks, Phases
 from emperorctl.reconciler.runtime.protocol import Channel
-from emperorctl.reconciler.runtime.runs import Order, Run
+from emperorctl.reconciler.runtime.runs import Order, Run, identities
 from emperorctl.reconciler.runtime.sockets import KeptSockets
 from emperorctl.reconciler.runtime.spawn import ZygoteHandle
 from emperorctl.reconciler.runtime.tree import Trees
@@ -40,8 +43,6 @@ from emperorctl.reconciler.runtime.zygote import procfs
 
 __all__ = ["HostSettings", "LocalHost"]
 
-_RETRIES = (0.005, 0.02, 0.1, 0.5, 2.0)
-"""Seconds between looks at what has been killed but is not gone yet."""
 
 _ENDS = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGABRT}
 
@@ -53,7 +54,7 @@ class HostSettings:
     `environ` is what uWSGI vassals inherit. `containment` is `auto`, `cgroup` or `tree`; the last two are for tests
     and for hosts where the automatic choice is not wanted. `end_patience`: seconds that `close` waits for processes.
     `notify_dir` is where notification sockets are made ("": below `log_dir`), `heartbeat` how often, in seconds, a
-    vassal that has one is told to speak (0: not told).
+    vassal that has one is told to speak (0: not told). `hooks` are those that are run for every vassal.
     """
 
     instance: str
@@ -63,6 +64,7 @@ class HostSettings:
     end_patience: float = 5.0
     notify_dir: str = ""
     heartbeat: float = 30.0
+    hooks: EmperorHooks = EmperorHooks()
 
 
 class LocalHost:
@@ -84,20 +86,16 @@ class LocalHost:
         self._zygote = zygote
         self._observed: dict[str, Observed] = {}
         self._runs: dict[str, Run] = {}
-        self._orders: dict[int, Order] = {}
         self._mains: dict[int, Run] = {}
-        self._next_order = 1
-        self._run_id = f"{settings.instance}.{secrets.token_hex(4)}."
+        self._hook_pids: set[int] = set()
         self._environments = Environments(settings.environ, settings.heartbeat)
-        self._living = 0
-        self._retired: list[Order] = []
-        self._uncleared: set[Order] = set()
-        self._looking: asyncio.TimerHandle | None = None
         self._orphans: reaper.OrphanHint | None = None
         self._sweep_wanted = False
-        self._all_gone: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop
         self._launcher: Launcher
+        self._book: OrderBook
+        self._orders: dict[int, Order]
+        self._phases: Phases
         self._notify: NotifyDirectory
         self._containment: Containment
         self._identities: Identities
@@ -137,8 +135,11 @@ class LocalHost:
             self._loop, self._settings.notify_dir or f"{self._settings.log_dir}/.notify", self._note
         )
         self._notify.clear()
-        self._containment = self._contain(place)
+        self._book = OrderBook(self._loop, self._settings.instance, finished=self._finished, note=self._note)
+        self._orders = self._book.orders
+        self._containment = self._book.contained_by = self._contain(place)
         self._launcher = Launcher(self._loop, self._zygote, self)
+        self._phases = Phases(self._settings.hooks, self._means(), note=self._note, changed=self._hook_changed)
         self._launcher.open()
         if reaper.adopts() or not self._containment.root:
             self._orphans = reaper.OrphanHint(self._loop, self._sweep)
@@ -146,15 +147,10 @@ class LocalHost:
 
     async def close(self) -> None:
         """SIGKILL for whatever still runs, then let go of everything: logs drained, zygote and cgroups gone."""
-        self._all_gone = asyncio.Event()
+        self._phases.close()
         for run in {*self._runs.values(), *self._mains.values()}:
             self._end_run(run)
-        # Their logs are not waited for: what is in the pipes is taken below, as far as the disk is willing.
-        if self._living:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._all_gone.wait(), self._settings.end_patience)
-        if self._looking is not None:
-            self._looking.cancel()
+        await self._book.all_gone(self._settings.end_patience)
         if self._orphans is not None:
             self._orphans.close()
         self.logs.close()
@@ -171,6 +167,19 @@ class LocalHost:
         if self._settings.containment == "cgroup":
             raise OSError("no writable cgroup v2")
         return Trees(self._is_known)
+
+    def _means(self) -> Means:
+        return Means(
+            loop=self._loop,
+            clock=self._clock,
+            launcher=self._launcher,
+            book=self._book,
+            environments=self._environments,
+            identities=self._identities,
+            reserve=self._reserve,
+            settled=self._sweep_if_wanted,
+            pids=self._hook_pids,
+        )
 
     @property
     def _drain_lock(self) -> str:
@@ -193,7 +202,21 @@ class LocalHost:
         run = Run(vassal.name, number, generation, vassal, urgent)
         self._runs[vassal.name] = run
         self._observed[vassal.name] = Observed(number, LaunchState.LAUNCHING)
-        self._identities.ask(vassal.launch.user, vassal.launch.group, lambda answer: self._identified(run, answer))
+        self._identities.ask_all(identities(vassal), lambda answers: self._identified(run, answers))
+
+    def stop(self, name: str, number: int, how: Stop) -> None:
+        """Ask that launch to stop, once its preStop hook is done."""
+        run = self._runs.get(name)
+        if run is None or run.number != number or run.pidfd < 0:
+            return
+
+        def ask() -> None:
+            if how.method is StopMethod.SIGNAL:
+                self.signal(name, number, how.signal)
+            elif not self.tell(name, number, how.byte):
+                self._note(name, Note(NoteType.WARNING, "NotListening", "it did not take the order to stop"))
+
+        self._phases.before_stop(run, how.grace, ask)
 
     def signal(self, name: str, number: int, signum: int) -> None:
         """Send a signal to the main process of that launch."""
@@ -213,6 +236,12 @@ class LocalHost:
             return False
         return run.channel.send(byte)
 
+    def configure(self, name: str, number: int, config: bytes) -> None:
+        """Have this config ready for when that launch asks."""
+        run = self._runs.get(name)
+        if run is not None and run.number == number and run.config is not None:
+            run.config.config = config
+
     def end(self, name: str, number: int) -> None:
         """SIGKILL for that launch and everything it started."""
         run = self._runs.get(name)
@@ -228,19 +257,27 @@ class LocalHost:
 
     def _end_run(self, run: Run) -> None:
         run.condemned = True
+        self._phases.cancel(run)
         if run.order is not None and run.pidfd >= 0:
-            self._containment.kill(self._contained(run.order))
+            self._book.kill(run.order)
         if run.pidfd >= 0:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 signal.pidfd_send_signal(run.pidfd, signal.SIGKILL)
 
     # --- a launch, step by step ---
 
-    def _identified(self, run: Run, answer: Identity | IdentityError) -> None:
-        if isinstance(answer, IdentityError):
-            self._failed(run, failures.from_identity(answer, self._clock.monotonic()))
+    def _identified(self, run: Run, answers: tuple[Identity, ...] | IdentityError) -> None:
+        if isinstance(answers, IdentityError):
+            self._failed(run, failures.from_identity(answers, self._clock.monotonic()))
             return
-        run.identity = answer
+        run.identity, *others = answers
+        run.patched = others[0] if others else None
+        self._phases.before_start(run, lambda failure: self._may_start(run, failure))
+
+    def _may_start(self, run: Run, failure: LaunchFailure | None) -> None:
+        if failure is not None:
+            self._failed(run, failure)
+            return
         self._launcher.submit(
             lambda: self._prepare(run), lambda outcome: self._settled(run, outcome), urgent=run.urgent
         )
@@ -256,15 +293,15 @@ class LocalHost:
         assert run.identity is not None
         self._reserve.respect()
         launch = run.vassal.launch
-        order_id, self._next_order = self._next_order, self._next_order + 1
+        order = self._book.new(run.name)
+        order_id = order.id
         give: list[int] = []
         close: list[int] = []
         roles: list[str] = []
-        order = Order(order_id, run.name)
         try:
             if launch.capture:
                 order.log, writing = self.logs.open(
-                    run.name, run.vassal.logs, run.identity.uid, lambda: self._finish(order)
+                    run.name, run.vassal.logs, run.identity.uid, lambda: self._book.finish(order)
                 )
                 close.append(writing)
                 give += [writing, writing, order.log.fd]
@@ -278,17 +315,22 @@ class LocalHost:
             if launch.protocol:
                 ours, theirs = socket.socketpair()
                 run.channel = Channel(self._loop, ours, run, lambda: self._heard(run))
-                fd = theirs.detach()
-                close.append(fd)
-                give.append(fd)
+                close.append(theirs.detach())
+                give.append(close[-1])
                 roles.append("protocol")
+            if launch.config_pipe:
+                run.config = ConfigPipe(self._loop, run.vassal.config)
+                close.append(run.config.open())
+                give.append(close[-1])
+                roles.append("config")
             address = ""
             if launch.notify is not Notify.NONE:
                 run.notify = self._notify.open(run, order_id, run.identity.uid, lambda: self._heard(run))
                 address = run.notify.path
-            env = self._environments.of(run.vassal, run.generation, run.identity, self._cookie(order_id), address)
+            cookie = self._book.cookie(order_id)
+            env = self._environments.of(run.vassal, run.generation, run.identity, cookie, address)
             log = self.logs.path(run.name) if order.log is not None else None
-            where = Where(order_id, tuple(roles), self._containment.place(order_id), log)
+            where = Where(order_id, tuple(roles), self._containment.place(order_id), log, run.patched)
             data = write_order(run.vassal, env, run.identity, where)
         except (OSError, Unusable) as error:
             for fd in close:
@@ -299,8 +341,8 @@ class LocalHost:
             self._failed(run, failures.unusable(error.step, error.reason, error.message, error.remedy, at))
             return None
         run.order = order
-        self._orders[order_id] = order
-        self._living += 1
+        run.begun = True
+        self._book.enter(order)
         return Prepared(order_id, data, give, close)
 
     def _settled(self, run: Run, outcome: Outcome) -> None:
@@ -324,13 +366,14 @@ class LocalHost:
             self._record(run, Observed(run.number, LaunchState.ALIVE, process, signs=run.signs))
             if run.condemned:
                 self._end_run(run)
-        if self._sweep_wanted:
-            self._sweep()
+            self._phases.after_start(run)
+        self._sweep_if_wanted()
 
     def _failed(self, run: Run, failure: LaunchFailure) -> None:
-        self._record(run, Observed(run.number, LaunchState.FAILED, failure=failure))
+        held = self._phases.awaited(run)
+        self._record(run, Observed(run.number, LaunchState.FAILED, failure=failure, hook=held))
         if run.pidfd < 0:
-            self._retire(run)
+            self._phases.after_end(run, self._retire(run))
 
     def _exited(self, run: Run) -> None:
         exit_ = reaper.exit_of(run.pidfd, self._clock.monotonic())
@@ -341,15 +384,22 @@ class LocalHost:
         run.pidfd = -1
         del self._mains[run.pid]
         # First, for its last words may still lie in a socket, and belong to how it ended.
-        self._retire(run)
+        order = self._retire(run)
         before = self._observed.get(run.name)
         if before is not None and before.number == run.number and before.state is LaunchState.ALIVE:
-            self._record(run, replace(before, state=LaunchState.EXITED, exit=exit_, signs=run.signs))
+            held = self._phases.awaited(run)
+            self._record(run, replace(before, state=LaunchState.EXITED, exit=exit_, signs=run.signs, hook=held))
+        self._phases.after_end(run, order)
 
     def _heard(self, run: Run) -> None:
         before = self._observed.get(run.name)
         if before is not None and before.number == run.number and before.state is LaunchState.ALIVE:
             self._record(run, replace(before, signs=run.signs))
+
+    def _hook_changed(self, run: Run, hook: str) -> None:
+        seen = self._observed.get(run.name)
+        if seen is not None and seen.hook != hook:
+            self._record(run, replace(seen, hook=hook))
 
     def _record(self, run: Run, observed: Observed) -> None:
         if self._runs.get(run.name) is run:
@@ -358,69 +408,21 @@ class LocalHost:
 
     # --- after a launch ---
 
-    def _retire(self, run: Run) -> None:
+    def _retire(self, run: Run) -> Order | None:
         """There is no main process (any more): end the rest of that order, and let go of what belongs to it."""
-        if run.channel is not None:
-            run.channel.close()
-            run.channel = None
-        if run.notify is not None:
-            run.notify.close()
-            run.notify = None
+        run.hang_up()
         order, run.order = run.order, None
         if order is not None:
-            order.retired = True
-            order.pidfd = -1
-            if not self._retired:
-                # Soon, and for all at once: the listing of orphans may be long.
-                self._loop.call_soon(self._clear_retired)
-            self._retired.append(order)
+            self._book.retire(order)
+        return order
 
-    def _clear_retired(self) -> None:
-        retired, self._retired = self._retired, []
-        self._clear(retired)
-
-    def _clear(self, orders: list[Order]) -> None:
-        cleared = self._containment.clear([self._contained(order) for order in orders])
-        for order in orders:
-            if order.id in cleared:
-                order.cleared = True
-                self._living -= 1
-                self._uncleared.discard(order)
-                self._finish(order)
-                continue
-            order.looks += 1
-            if order.looks == len(_RETRIES) + 2:
-                message = "processes that it left behind do not die of SIGKILL"
-                self._note(order.name, Note(NoteType.WARNING, "Unkillable", message))
-            self._uncleared.add(order)
-        if self._all_gone is not None and not self._living:
-            self._all_gone.set()
-        if self._uncleared and self._looking is None:
-            pause = min(_RETRIES[min(order.looks, len(_RETRIES)) - 1] for order in self._uncleared)
-            self._looking = self._loop.call_later(pause, self._look_again)
-
-    def _look_again(self) -> None:
-        self._looking = None
-        self._clear(list(self._uncleared))
-
-    def _finish(self, order: Order) -> None:
-        """Forget the order once nothing of it is left, its last words included."""
-        logged = order.log is None or order.log.fd < 0
-        if not (order.retired and order.cleared and logged) or order.id not in self._orders:
-            return
-        del self._orders[order.id]
+    def _finished(self, order: Order) -> None:
         self._launcher.drop(order.id)
         if order.name not in self._runs:
             self.logs.forget(order.name)
 
-    def _contained(self, order: Order) -> Contained:
-        return Contained(order.id, order.pid, self._cookie(order.id).encode(), order.retired)
-
-    def _cookie(self, order_id: int) -> str:
-        return f"{self._run_id}{order_id}"
-
     def _is_known(self, pid: int) -> bool:
-        return pid in self._mains or pid == self._launcher.pid
+        return pid in self._mains or pid in self._hook_pids or pid == self._launcher.pid
 
     def _sweep(self) -> None:
         # A dead child that nobody knows may be a launch whose outcome is still on its way.
@@ -428,13 +430,17 @@ class LocalHost:
         if not self._sweep_wanted:
             reaper.sweep_orphans(self._is_known)
 
+    def _sweep_if_wanted(self) -> None:
+        if self._sweep_wanted:
+            self._sweep()
+
     # --- what the launcher asks ---
 
     def hello(self) -> dict[str, Any]:
         """The first message to every zygote."""
         return {
             "cgroup_root": self._containment.root,
-            "mark": self._run_id,
+            "mark": self._book.mark,
             "nofile": list(self._zygote.nofile),
             "drain_lock": self._drain_lock,
         }
@@ -449,7 +455,7 @@ class LocalHost:
 
     def fate(self, order_id: int) -> tuple[Fate, int]:
         """What became of an unconfirmed order."""
-        return self._containment.fate(self._contained(self._orders[order_id]))
+        return self._containment.fate(self._book.contained(self._orders[order_id]))
 
     def zygote_replaced(self, why: str) -> None:
         """A new zygote was started."""

@@ -12,7 +12,7 @@ import grp
 import os
 import pwd
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 __all__ = ["Identities", "Identity", "IdentityError", "look_up", "parse_id"]
@@ -164,6 +164,22 @@ class Identities:
         self._hanging += 1
         timer = self._loop.call_later(self._timeout, self._answered, key, _hangs(user, group), None)
         threading.Thread(target=self._run, args=(key, timer), name="identity", daemon=True).start()
+
+    def ask_all(self, keys: Sequence[Key], tell: Callable[[tuple[Identity, ...] | IdentityError], None]) -> None:
+        """As `ask`, for several: called with all of them, or with the first error."""
+        found: list[Identity] = []
+
+        def told(answer: Answer) -> None:
+            if isinstance(answer, IdentityError):
+                tell(answer)
+                return
+            found.append(answer)
+            if len(found) < len(keys):
+                self.ask(*keys[len(found)], told)
+            else:
+                tell(tuple(found))
+
+        self.ask(*keys[0], told)
 
     def _run(self, key: Key, timer: asyncio.TimerHandle) -> None:
         answer: Answer

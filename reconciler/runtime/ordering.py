@@ -5,16 +5,20 @@ Used by `host`. Pure but for reading the names of resource limits; the meaning o
 
 from __future__ import annotations
 
+import re
 import resource
 from dataclasses import dataclass
 from typing import Any
 
+from emperorctl.models.patches import Patch
 from emperorctl.models.sockets import OnDemand, Passing
 from emperorctl.models.vassal import Vassal
 from emperorctl.reconciler.runtime.identity import Identity
 from emperorctl.reconciler.runtime.zygote import orders
 
 __all__ = ["ORDER_MAX", "Unusable", "Where", "socket_roles", "write_order"]
+
+_ENVIRONMENT = re.compile(r"\$\(([^)]*)\)")
 
 ORDER_MAX = 8 * 1024 * 1024
 """Bytes: more than any kernel accepts as command and environment."""
@@ -31,12 +35,13 @@ class Unusable(Exception):
 @dataclass(frozen=True, slots=True)
 class Where:
     """What is decided anew for each order: its id, the roles of its descriptors in the order they are sent,
-    its cgroup, and its log file."""
+    its cgroup, its log file, and whom a binary patch changes to."""
 
     id: int
     roles: tuple[str, ...]
     cgroup: str | None
     log: str | None
+    patched: Identity | None = None
 
 
 def socket_roles(on_demand: OnDemand) -> list[str]:
@@ -62,7 +67,11 @@ def write_order(vassal: Vassal, env: dict[str, str], identity: Identity, where: 
         "rlimits": _rlimits(vassal),
     }
     if identity.switch:
-        order["ids"] = [identity.uid, identity.gid, list(identity.groups)]
+        order["ids"] = _ids(identity)
+    if launch.override or launch.fallback:
+        order |= {"override": list(launch.override), "fallback": list(launch.fallback)}
+    if launch.patch is not None:
+        order["patch"] = _patch(launch.patch, launch.command, env, where.patched)
     data = orders.encode({"launch": order})
     if b"\\u0000" in data and _has_nul(launch.command, env):
         raise Unusable("execve", "NulCharacter", "the command or its environment holds a NUL character", "remove it")
@@ -78,6 +87,30 @@ def write_order(vassal: Vassal, env: dict[str, str], identity: Identity, where: 
 
 def _has_nul(command: tuple[str, ...], env: dict[str, str]) -> bool:
     return any("\0" in text for text in (*command, *env, *env.values()))
+
+
+def _ids(identity: Identity) -> list[Any]:
+    return [identity.uid, identity.gid, list(identity.groups)]
+
+
+def _patch(patch: Patch, command: tuple[str, ...], env: dict[str, str], identity: Identity | None) -> dict[str, Any]:
+    """What a patched uWSGI would do, step by step, with the variables of its environment filled in as uWSGI does."""
+    known = env | dict(patch.env)
+
+    def filled(text: str) -> str:
+        return _ENVIRONMENT.sub(lambda match: known.get(match[1], match[0]), text)
+
+    return {
+        "argv": [filled(word) for word in patch.argv(command)],
+        "env": {name: filled(value) for name, value in patch.env},
+        "cwd": filled(patch.working_dir) if patch.working_dir is not None else None,
+        "umask": patch.umask,
+        "unshare": patch.unshare,
+        "capabilities": patch.capabilities,
+        "ids": _ids(identity) if identity is not None and identity.switch else None,
+        "as_root": [filled(command) for command in patch.as_root],
+        "as_user": [filled(command) for command in patch.as_user],
+    }
 
 
 def _rlimits(vassal: Vassal) -> list[tuple[str, int, int, int]]:

@@ -30,6 +30,10 @@ class Speaker(Protocol):
     name: str
     signs: Signs
 
+    def asked(self) -> None:
+        """It asks for its config."""
+        ...
+
 
 def heard(signs: Signs, data: bytes, now: float, told: float = 0.0) -> tuple[Signs, bool]:
     """The signs after these bytes, and whether anything changed its meaning.
@@ -132,6 +136,8 @@ class Channel:
             self._shut()
             return True
         self._burst += len(data)
+        if FromVassal.CONFIG in data:
+            self._speaker.asked()
         self._speaker.signs, matters = heard(self._speaker.signs, data, now, self._told)
         return matters
 

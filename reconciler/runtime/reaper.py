@@ -13,6 +13,7 @@ from collections.abc import Callable
 from types import FrameType
 
 from emperorctl.models.observed import Exit
+from emperorctl.reconciler.runtime.ourselves import is_subreaper
 from emperorctl.reconciler.runtime.zygote import procfs
 
 __all__ = ["OrphanHint", "adopts", "default_child_signal", "exit_of", "sweep_orphans"]
@@ -21,8 +22,8 @@ _SWEEP_PAUSE = 0.1
 
 
 def adopts() -> bool:
-    """Whether orphans come to this process even though it has not asked: it is the init of its pid namespace."""
-    return os.getpid() == 1
+    """Whether orphans come to this process: it is the init of its pid namespace, or has asked for them."""
+    return os.getpid() == 1 or is_subreaper()
 
 
 def exit_of(pidfd: int, at: float) -> Exit | None:

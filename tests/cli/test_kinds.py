@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from emperorctl.cli.kinds import BLACKLIST_ENTRY, VASSAL, Target, read_targets, vassal_names
+from emperorctl.cli.kinds import BLACKLIST_ENTRY, MONITOR, VASSAL, Target, read_targets, vassal_names
 from emperorctl.models.errors import UserError
 
 
@@ -37,6 +37,7 @@ def test_types_and_names(words: list[str], names: list[str]) -> None:
         (["vassals,"], 'the server doesn\'t have a resource type ""'),
         (["blacklist", "shop"], "only vassals can be described; for an entry of the blacklist see: emperorctl get"),
         (["vassal/a", "blacklist/b"], "only vassals can be described"),
+        (["monitors"], "only vassals can be described"),
     ],
 )
 def test_wrong_types_and_names(words: list[str] | None, message: str) -> None:
@@ -62,3 +63,10 @@ def test_the_blacklist_has_several_names(word: str) -> None:
 )
 def test_several_kinds(words: list[str], targets: list[Target]) -> None:
     assert read_targets(words) == targets
+
+
+@pytest.mark.parametrize("word", ["monitors", "monitor", "mon", "Monitor", "monitor.emperor"])
+def test_sources_are_monitors(word: str) -> None:
+    assert read_targets([word]) == [Target(MONITOR)]
+    assert read_targets([f"{word}/dir:///etc/vassals"]) == [Target(MONITOR, ("dir:///etc/vassals",))]
+    assert read_targets([word, "/etc/vassals"]) == [Target(MONITOR, ("/etc/vassals",))]

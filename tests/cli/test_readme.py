@@ -32,7 +32,7 @@ def test_a_command_it_names_is_there(command: str) -> None:
 
 
 def test_every_option_it_names_is_some_commands() -> None:
-    subcommands = ["blacklist list", "blacklist clear"]
+    subcommands = ["blacklist list", "blacklist clear", "config view"]
     known: set[str] = set()
     for command in [*COMMANDS, *subcommands]:
         result = CliRunner().invoke(app, [*command.split(), "--help"])

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from emperorctl.cli.rows import age, blacklist_row, event_row, labels_cell, until, vassal_row
+from emperorctl.cli.rows import age, blacklist_row, event_row, labels_cell, monitor_row, until, vassal_row
 from tests.fakes.emperor import BORN, vassal
 
 NOW = BORN + 3600
@@ -75,6 +75,23 @@ def test_an_entry_of_the_blacklist(last: dict[str, object] | None, word: str, me
     row = ["shop", "3", "12s", "10m ago", "10s ago", "in 2s", word]
     assert blacklist_row(entry, NOW) == row
     assert blacklist_row(entry, NOW, wide=True) == [*row, message]
+
+
+def test_a_source() -> None:
+    status = {
+        "state": "Synced",
+        "watch": "inotify",
+        "vassals": 12,
+        "lastSync": "2026-11-24T03:59:50Z",
+        "lastError": None,
+    }
+    one = {"metadata": {"name": "dir:///v"}, "status": status}
+    assert monitor_row(one, NOW, wide=True) == ["dir:///v", "Synced", "inotify", "12", "10s ago", "<none>", "<none>"]
+    error = {"reason": "SourceMissing", "message": "/v: does not exist", "at": "2026-11-24T03:57:00Z"}
+    one["status"] = {**status, "state": "Unavailable", "lastSync": None, "lastError": error}
+    row = ["dir:///v", "Unavailable", "inotify", "12", "<none>", "SourceMissing (3m ago)"]
+    assert monitor_row(one, NOW) == row
+    assert monitor_row(one, NOW, wide=True) == [*row, "/v: does not exist"]
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,7 @@ def vassal(name: str, **changes: Any) -> dict[str, Any]:
             "blacklist": None,
             "throttledUntil": None,
             "suspended": False,
+            "suspendedBy": "",
             "message": "",
             "lastHeartbeat": None,
             "zergOf": "",
@@ -136,7 +137,8 @@ class FakeLogs:
 
 
 class FakeEmperor:
-    """Vassals by name; `orders` is what was ordered, in order. `broken` makes `version` a bug."""
+    """Vassals by name; `orders` is what was ordered, in order. `broken` makes `version` a bug; `sources` is what is
+    known of monitors."""
 
     def __init__(self, *vassals: dict[str, Any]) -> None:
         self.clock = SetClock()
@@ -146,6 +148,7 @@ class FakeEmperor:
         self.logs = FakeLogs()
         self.orders: list[str] = []
         self.broken = False
+        self.sources: list[dict[str, Any]] = []
         for one in vassals:
             self.put(one)
 
@@ -187,6 +190,9 @@ class FakeEmperor:
         held = [name for name in names or self.objects if self.objects[name]["status"]["blacklist"]]
         self.orders.append(f"clear {' '.join(held)}")
         return held
+
+    def monitors(self) -> list[dict[str, Any]]:
+        return self.sources
 
     def version(self) -> dict[str, object]:
         if self.broken:

@@ -18,7 +18,7 @@ from emperorctl.models.observed import (
     Signs,
 )
 from emperorctl.models.sockets import OnDemand
-from emperorctl.models.vassal import Vassal
+from emperorctl.models.vassal import Stop, StopMethod, Vassal
 
 __all__ = ["FakeHost", "FakeSockets"]
 
@@ -97,6 +97,7 @@ class FakeHost:
     def launch(self, vassal: Vassal, number: int, generation: int, *, urgent: bool = False) -> None:
         before = self.observe(vassal.name)
         assert before.state not in {LaunchState.LAUNCHING, LaunchState.ALIVE}, "two processes for one vassal"
+        assert not before.hook, "launched in the middle of a hook"
         assert number > before.number, "a launch number used twice"
         self.calls.append(("launch", vassal.name, number))
         self.vassals[vassal.name, number] = vassal
@@ -106,6 +107,12 @@ class FakeHost:
             self.sockets.kept[vassal.name] = replace(kept, watching=False, open=None, counted_at=None)
         self.observed[vassal.name] = Observed(number, LaunchState.LAUNCHING)
 
+    def stop(self, name: str, number: int, how: Stop) -> None:
+        if how.method is StopMethod.SIGNAL:
+            self.signal(name, number, how.signal)
+        else:
+            self.tell(name, number, how.byte)
+
     def signal(self, name: str, number: int, signum: int) -> None:
         self.calls.append(("signal", name, number, signum))
 
@@ -113,11 +120,15 @@ class FakeHost:
         self.calls.append(("tell", name, number, int(byte)))
         return True
 
+    def configure(self, name: str, number: int, config: bytes) -> None:
+        self.calls.append(("configure", name, number, config))
+
     def end(self, name: str, number: int) -> None:
         self.calls.append(("end", name, number))
 
     def forget(self, name: str) -> None:
         state = self.observe(name).state
+        assert not self.observe(name).hook, "forgotten in the middle of a hook"
         assert state not in {LaunchState.LAUNCHING, LaunchState.ALIVE}, "forgotten while it runs"
         assert name not in self.sockets.kept, "forgotten with its sockets"
         self.calls.append(("forget", name))
@@ -129,17 +140,23 @@ class FakeHost:
         """The ordered process is there."""
         self.next_pid += 1
         process = Process(self.next_pid, self.next_pid, 0, 0, now)
-        self._set(name, replace(self.observe(name), state=LaunchState.ALIVE, process=process))
+        self._set(name, replace(self.observe(name), state=LaunchState.ALIVE, process=process, hook=""))
 
     def fail(self, name: str, now: float, *, transient: bool = False) -> None:
         """The launch never became the program."""
         failure = LaunchFailure(now, "execve", 2, "NoSuchProgram", "no such program", "install it", transient)
-        self._set(name, replace(self.observe(name), state=LaunchState.FAILED, failure=failure))
+        self._set(name, replace(self.observe(name), state=LaunchState.FAILED, failure=failure, hook=""))
 
-    def exit(self, name: str, now: float, *, code: int | None = None, signal: int | None = None) -> None:
-        """The process is gone."""
+    def exit(
+        self, name: str, now: float, *, code: int | None = None, signal: int | None = None, hook: str = ""
+    ) -> None:
+        """The process is gone, and this hook is now run."""
         end = Exit(now, code if signal is None else None, signal)
-        self._set(name, replace(self.observe(name), state=LaunchState.EXITED, exit=end))
+        self._set(name, replace(self.observe(name), state=LaunchState.EXITED, exit=end, hook=hook))
+
+    def hook(self, name: str, hook: str) -> None:
+        """A hook is now run for its latest launch, or ("") no more."""
+        self._set(name, replace(self.observe(name), hook=hook))
 
     def sign(self, name: str, signs: Signs) -> None:
         """The vassal said something."""

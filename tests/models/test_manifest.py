@@ -13,7 +13,7 @@ from emperorctl.models.errors import ConfigError, Problem
 from emperorctl.models.magic import Place
 from emperorctl.models.manifest import read_manifests, recognise
 from emperorctl.models.source import Claim
-from emperorctl.models.vassal import Kind, Launch, Logs, Notify, Reload, ReloadMethod, Rlimit, Stop, Vassal
+from emperorctl.models.vassal import Hook, Hooks, Kind, Launch, Logs, Notify, Reload, ReloadMethod, Rlimit, Stop, Vassal
 
 PLACE = Place("shop.yaml", "/etc/vassals/shop.yaml", "/etc/vassals", hostname="host")
 HEAD = "apiVersion: emperor/v1\nkind: Vassal\n"
@@ -154,6 +154,53 @@ def test_readiness_gets_a_notification_socket(lines: str, notify: Notify, shown:
     assert found.spec.get("readiness") == (None if shown is None else {"notify": {"access": shown}})
     again = vassal(json.dumps({"apiVersion": "emperor/v1", "kind": "Vassal", "spec": found.spec}), "json")
     assert again.launch == found.launch
+
+
+HOOKS = """  hooks:
+    preStart: {command: [mkdir, -p, "/run/%n"], timeout: 1m, asEmperor: true}
+    postStop:
+      - {command: [one]}
+      - {command: [two]}
+"""
+
+
+def test_hooks_are_a_command_or_a_list_of_them() -> None:
+    found = vassal(SPEC + HOOKS)
+    assert found.hooks == Hooks(
+        pre_start=(Hook(("mkdir", "-p", "/run/shop"), 60.0, as_emperor=True),),
+        post_stop=(Hook(("one",)), Hook(("two",), 30.0)),
+    )
+    assert found.spec["hooks"]["postStop"][1] == {"command": ["two"], "timeout": "30s", "asEmperor": False}
+
+
+def test_a_hook_is_no_part_of_the_launch() -> None:
+    assert vassal(SPEC + HOOKS).launch == vassal(SPEC).launch
+    assert vassal(SPEC).hooks == Hooks() and "hooks" not in vassal(SPEC).spec
+
+
+@pytest.mark.parametrize(
+    ("hooks", "field", "says"),
+    [
+        ("{preStart: make}", "spec.hooks.preStart", "expected {command: [program, …]}, or a list of these"),
+        ("{preStart: [make, all]}", "spec.hooks.preStart", "expected {command: [program, …]}"),
+        ("{preStart: []}", "spec.hooks.preStart", "expected 1 to 16 commands, got 0"),
+        (f"{{preStart: [{'{command: [a]},' * 17}]}}", "spec.hooks.preStart", "expected 1 to 16 commands, got 17"),
+        ("{preStart: [{command: a b}]}", "spec.hooks.preStart[0].command", "expected a list of strings"),
+        ("{preStart: {}}", "spec.hooks.preStart[0].command", "is missing"),
+        ("{preStart: {command: [a], timeout: 2h}}", "spec.hooks.preStart[0].timeout", "expected at most 1h"),
+        ("{preStart: {command: [a], timeout: 0s}}", "spec.hooks.preStart[0].timeout", "expected a duration from 100ms"),
+        ("{preStart: {command: [a], timeout: 5}}", "spec.hooks.preStart[0].timeout", "expected a duration such as 30s"),
+        ("{preStart: {command: [a], asEmperor: 1}}", "spec.hooks.preStart[0].asEmperor", "boolean"),
+        ("{preStart: {command: [a], asRoot: true}}", "spec.hooks.preStart[0].asRoot", "is not a known field"),
+        ("{preStart: {command: [a], timout: 3s}}", "spec.hooks.preStart[0].timout", "did you mean `timeout`?"),
+        ("{prestart: {command: [a]}}", "spec.hooks.prestart", "did you mean `preStart`?"),
+    ],
+)
+def test_a_wrong_hook(hooks: str, field: str, says: str) -> None:
+    problem = wrong(f"{SPEC}  hooks: {hooks}\n")
+    assert problem.field == field
+    assert says in problem.sentence()
+    assert problem.line == 5
 
 
 def test_the_variables_of_the_notification_socket_are_free_without_one() -> None:
@@ -448,3 +495,12 @@ def test_any_value_in_any_field_is_a_claim_or_a_config_error(spec: object, metad
     assert (claim.vassal is None) != (claim.problem is None)
     if claim.vassal is not None:
         json.dumps(dict(claim.vassal.spec), allow_nan=False).encode()
+
+
+def test_a_manifest_may_suspend_its_vassal() -> None:
+    assert vassal(SPEC + "  suspend: true\n").suspend
+    assert vassal(SPEC + "  suspend: true\n").spec["suspend"] is True
+    assert not vassal(SPEC + "  suspend: false\n").suspend
+    assert "suspend" not in vassal(SPEC).spec
+    assert vassal(SPEC + "  suspend: true\n").launch == vassal(SPEC).launch
+    assert wrong(SPEC + "  suspend: yes\n").field == "spec.suspend"

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emperorctl.models.errors import ConfigError
-from emperorctl.models.uwsgi import EXTENSIONS, UwsgiRun, read_uwsgi, uwsgi_vassal
+from emperorctl.models.uwsgi import EXTENSIONS, UwsgiRun, read_uwsgi, uwsgi_vassal, zerg_vassal
 from emperorctl.models.vassal import Kind, Launch, Reload, ReloadMethod, Stop, StopMethod
 
 
@@ -190,3 +190,29 @@ def test_nothing_but_a_config_error_comes_out(ext: str, data: bytes, lenient: bo
         read_uwsgi(data, ext, "x", lenient=lenient)
     except ConfigError as error:
         assert error.problem.reason
+
+
+@pytest.mark.parametrize(
+    ("run", "executable", "word"),
+    [
+        (UwsgiRun(), False, "a.ini:zerg"),
+        (UwsgiRun(config_pipe=True), False, "emperor://a.ini:zerg"),
+        (UwsgiRun(magic_exec=True), True, "exec://./a.ini:zerg"),
+        (UwsgiRun(binary="a.ini"), False, "a.ini:zerg"),
+    ],
+)
+def test_a_zerg_reads_another_section_however_its_config_travels(run: UwsgiRun, executable: bool, word: str) -> None:
+    broodlord = uwsgi_vassal(
+        name="a.ini",
+        file="/v/a.ini",
+        ext=".ini",
+        working_dir="/v",
+        source="dir:///v",
+        data=b"[uwsgi]\n",
+        config=None,
+        run=run,
+        executable=executable,
+    )
+    zerg = zerg_vassal(broodlord, "a.ini:zerg", 1)
+    assert zerg.launch.command == (run.binary, "--ini", word)
+    assert zerg.config == broodlord.config

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -13,7 +14,9 @@ from emperorctl.monitors.parsing import Facts, Order, Parsed, Setting, parse, re
 from emperorctl.monitors.wire import decode_job, decode_result, encode_job, encode_result
 from tests.monitors.recorder import INI, MANIFEST
 
-SETTING = Setting("dir:///v", "/v", "/v", UwsgiRun("uwsgi", None, False), Facts(hostname="h", uid="7"))
+SETTING = Setting(
+    "dir:///v", "/v", "/v", UwsgiRun("uwsgi", None, False, attributes=("team",)), Facts(hostname="h", uid="7")
+)
 
 
 def order(name: str, data: str | bytes) -> Order:
@@ -126,3 +129,64 @@ def test_the_name_of_a_file_that_was_not_read() -> None:
     assert unparsed(order("a.toml", b""), Problem("A", "b")).fallback_name == "a"
     assert unparsed(order("a.ini", b""), Problem("A", "b")).fallback_name == "a.ini"
     assert unparsed(order("a.yaml", b""), Problem("A", "b")).fallback_name == "a.yaml"
+
+
+def test_a_further_extension_and_an_executable_config_are_not_looked_into() -> None:
+    run = UwsgiRun(extra_extensions=(".site", "-x.yaml"), magic_exec=True)
+    setting = Setting("dir:///v", "/v", "/v", run, Facts())
+    for name, executable, words in (
+        ("a.site", False, ("--config", "a.site")),
+        ("a-x.yaml", False, ("--config", "a-x.yaml")),
+        ("a.ini", True, ("--ini", "exec://./a.ini")),
+        ("a b.ini", True, ("--ini", "exec://'./a b.ini'")),
+        ("a.site", True, ("--config", "exec://./a.site")),
+    ):
+        one = replace(order(name, b"\xff no config"), executable=executable)
+        (claim,) = parse(one, setting).claims
+        assert claim.vassal is not None
+        assert claim.vassal.launch.command == ("uwsgi", *words)
+        assert parse(replace(one, data=b"a\0b"), setting).problem is not None
+    (claim,) = parse(order("a.ini", INI), setting).claims
+    assert claim.vassal is not None
+    assert claim.vassal.launch.command == ("uwsgi", "--ini", "a.ini")
+
+
+def test_a_manifest_stays_one_whatever_its_extension_is_said_to_be() -> None:
+    setting = replace(SETTING, run=UwsgiRun(extra_extensions=(".yaml",)))
+    data = b"apiVersion: emperor/v1\nkind: Vassal\nspec: {command: [a]}\n"
+    (claim,) = parse(order("a.yaml", data), setting).claims
+    assert claim.vassal is not None
+    assert claim.vassal.launch.command == ("a",)
+
+
+def test_a_config_travels_with_its_vassal_but_not_through_the_parser() -> None:
+    setting = replace(SETTING, run=UwsgiRun(config_pipe=True))
+    one = order("a.ini", INI)
+    parsed = parse(one, setting)
+    vassal = parsed.claims[0].vassal
+    assert vassal is not None
+    assert vassal.launch.command == ("uwsgi", "--ini", "emperor://a.ini")
+    assert vassal.config == INI.encode()
+    line = encode_result(parsed)
+    assert decode_result(line, one, setting) == parsed
+    assert decode_result(line, replace(one, data=b"[uwsgi]\nthe real one"), setting) != parsed
+    forged = json.loads(line)
+    forged["claims"][0]["vassal"]["config"] = "forged"
+    with pytest.raises(ValueError, match="not the file's"):
+        decode_result(json.dumps(forged).encode(), one, setting)
+    long = parse(replace(one, data=INI.encode() + b"#" * 65536), setting)
+    assert long.problem is not None
+    assert long.problem.reason == "TooLarge"
+
+
+def test_a_patch_travels_through_the_parser() -> None:
+    one = order("a.ini", b"[uwsgi]\nuid = www\ncap = chown\nunprivileged-binary-patch-arg = serve %n\n")
+    parsed = parse(one, SETTING)
+    vassal = parsed.claims[0].vassal
+    assert vassal is not None
+    assert vassal.launch.patch is not None
+    assert vassal.launch.patch.program == "serve a"
+    assert decode_result(encode_result(parsed), one, SETTING) == parsed
+    wrapped = parse(one, replace(SETTING, run=UwsgiRun(wrapper="/bin/wrap"))).claims[0].vassal
+    assert wrapped is not None
+    assert wrapped.launch.patch is None

@@ -9,7 +9,7 @@ import pytest
 from emperorctl.models.errors import UserError
 from emperorctl.models.uwsgi import UwsgiRun
 from emperorctl.monitors.base import MonitorContext
-from emperorctl.monitors.registry import open_source, split_source
+from emperorctl.monitors.registry import ABOUT, SCHEMES, open_source, split_source
 
 CONTEXT = MonitorContext(publish=lambda report: None, uwsgi=UwsgiRun(), warn=lambda source, note: None)
 
@@ -50,3 +50,10 @@ def test_an_unknown_scheme_names_the_known_ones() -> None:
 def test_no_path_at_all(text: str) -> None:
     with pytest.raises(UserError):
         split_source(text)
+
+
+def test_every_scheme_is_explained_in_a_line() -> None:
+    assert ABOUT.keys() == SCHEMES.keys()
+    for scheme, text in ABOUT.items():
+        assert text.startswith(f"{scheme}://")
+        assert "\n" not in text

@@ -74,3 +74,15 @@ def test_a_fifo_does_not_hang(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x.yaml")
     assert reasons(look(tmp_path)) == ["NotRegular"]
     assert reasons(look(tmp_path / "x.yaml")) == ["NotRegular"]
+
+
+def test_what_is_a_config_because_somebody_said_so(tmp_path: Path) -> None:
+    write(tmp_path / "a.site", "anything")
+    script = tmp_path / "b.ini"
+    write(script, "#!/bin/sh\n")
+    script.chmod(0o755)
+    assert reasons(look(tmp_path / "a.site", script)) == ["Ignored", "Empty"]
+    run = UwsgiRun(extra_extensions=(".site",), magic_exec=True)
+    for path in (tmp_path / "a.site", script, f"{tmp_path}/*"):
+        assert not reasons(validate([str(path)], run))
+    assert {name for verdict in validate([str(tmp_path)], run) for name in verdict.names} == {"a.site", "b.ini"}

@@ -224,3 +224,20 @@ def test_a_thousand_that_die_at_once_come_back_by_the_throttles_arithmetic() -> 
     assert sorted(launched.values()) == pytest.approx(due)
     assert [call[0] for call in realm.host.calls] == ["launch"] * 1000
     assert sorted(str(call[1]) for call in realm.host.calls) == sorted(names), "none twice, none lost"
+
+
+def test_a_graceful_stop_has_a_byte_of_its_own() -> None:
+    realm = Realm()
+    vassal = uwsgi()
+    realm.bring_up(replace(vassal, stop=replace(vassal.stop, graceful=True)))
+    realm.apply(report(file=vassal.file))
+    assert realm.host.calls == [("tell", "shop.ini", 1, 2)]
+
+
+def test_a_config_that_travels_is_ready_before_the_vassal_is_told_to_reload() -> None:
+    realm = Realm()
+    first = uwsgi("shop.ini")
+    first = replace(first, launch=replace(first.launch, config_pipe=True), config=b"one", content="1")
+    realm.bring_up(first)
+    realm.apply(report(replace(first, config=b"two", content="2"), file=first.file))
+    assert realm.host.calls == [("configure", "shop.ini", 1, b"two"), ("tell", "shop.ini", 1, 1)]

@@ -86,8 +86,20 @@ class Kingdom(RuleBasedStateMachine):
                 self.realm.host.fail(name, now, transient=transient)
             self.realm.time.settle()
 
-    @rule(name=NAMES, code=st.sampled_from([0, 1, 26]))
-    def process_exits(self, name: str, code: int) -> None:
+    @rule(name=NAMES)
+    def a_start_has_a_hook(self, name: str) -> None:
+        if self.realm.host.observe(name).state is LaunchState.LAUNCHING:
+            self.realm.host.hook(name, "preStart")
+            self.realm.time.settle()
+
+    @rule(name=NAMES)
+    def a_hook_is_done(self, name: str) -> None:
+        if self.realm.host.observe(name).hook:
+            self.realm.host.hook(name, "")
+            self.realm.time.settle()
+
+    @rule(name=NAMES, code=st.sampled_from([0, 1, 26]), hook=st.sampled_from(["", "postStop"]))
+    def process_exits(self, name: str, code: int, hook: str) -> None:
         seen = self.realm.host.observe(name)
         if seen.state is LaunchState.ALIVE and seen.process is not None:
             speaks = name.endswith(".ini") and seen.signs.spawned is not None
@@ -98,7 +110,7 @@ class Kingdom(RuleBasedStateMachine):
                 self._hold(name, float("inf"))
             elif not loyal and not (code == 0 and accepted):
                 self._hold(name, FIRST_WAIT)
-            self.realm.host.exit(name, self.realm.time.now, code=code)
+            self.realm.host.exit(name, self.realm.time.now, code=code, hook=hook)
             self.realm.time.settle()
 
     @rule(name=NAMES)
@@ -204,6 +216,8 @@ class Kingdom(RuleBasedStateMachine):
                     call[0] == "end" or call[-1] == 15 or (call[0] == "tell" and call[-1] == 0) for call in told
                 ):
                     realm.host.exit(name, realm.time.now, signal=9)
+                elif seen.hook and seen.state is not LaunchState.ALIVE:
+                    realm.host.hook(name, "")
             if realm.host.sockets.listening("d").ready:
                 realm.host.sockets.connect("d")
             realm.time.settle()

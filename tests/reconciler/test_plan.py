@@ -24,7 +24,7 @@ from emperorctl.models.plan import (
     Throttles,
 )
 from emperorctl.models.status import ConditionType, Truth
-from emperorctl.models.vassal import Desired, Notify, Reload, ReloadMethod, Stop, Vassal
+from emperorctl.models.vassal import Desired, Hook, Hooks, Notify, Reload, ReloadMethod, Stop, Vassal
 from emperorctl.reconciler.plan import Rules, plan
 from tests.fakes.vassals import desired, native, uwsgi
 
@@ -395,3 +395,68 @@ def test_a_vassal_reloads_until_it_says_ready_again(signs: Signs, reloading: boo
 def test_another_readiness_replaces_the_process() -> None:
     outcome = planned(desired(NOTIFIES, generation=2), ALIVE, running(native()))
     assert kinds(outcome) == [TellStop] and outcome.actions[0].reason == "LaunchChanged"
+
+
+HOOKED = native(hooks=Hooks(pre_start=(Hook(("prepare",)),)))
+PREPARING = Observed(1, LaunchState.LAUNCHING, hook="preStart")
+TIDYING = Observed(1, LaunchState.EXITED, exit=Exit(NOW, code=1), hook="postStop")
+
+
+def test_a_start_whose_hook_runs_is_awaited_and_says_so() -> None:
+    starting = Memory(State.STARTING, number=1, vassal=HOOKED, generation=1)
+    outcome = planned(desired(HOOKED), PREPARING, starting)
+    assert outcome.actions == () and outcome.requeue_after is None
+    assert "its preStart hook is running" in [item.message for item in outcome.conditions]
+
+
+@pytest.mark.parametrize(
+    ("want", "look", "reason"),
+    [
+        (None, {}, "Removed"),
+        (desired(HOOKED), {"mercy": NOW + 30}, "Ragnarok"),
+        (desired(HOOKED, suspended=True), {}, "Suspended"),
+        (desired(replace(HOOKED, launch=native(command=("other",)).launch)), {}, "LaunchChanged"),
+        (desired(replace(HOOKED, hooks=Hooks())), {}, "HooksChanged"),
+    ],
+)
+def test_a_start_that_is_not_wanted_any_more_does_not_wait_for_its_hook(
+    want: Desired | None, look: dict[str, Any], reason: str
+) -> None:
+    starting = Memory(State.STARTING, number=1, vassal=HOOKED, generation=1)
+    outcome = planned(want, PREPARING, starting, **look)
+    (action,) = outcome.actions
+    assert isinstance(action, Kill) and action.reason == reason
+    assert outcome.memory.state is State.KILLING
+    # Without a hook it is there, or has failed, in a moment.
+    assert kinds(planned(want, replace(PREPARING, hook=""), starting, **look)) == []
+
+
+def test_a_start_that_was_called_off_is_not_held_against_it() -> None:
+    killing = Memory(State.KILLING, number=1, vassal=HOOKED, generation=1, ordered="Replaced")
+    failure = LaunchFailure(NOW, "launcher", 0, "Cancelled", "ended before it was started", transient=True)
+    outcome = planned(desired(), Observed(1, LaunchState.FAILED, failure=failure), killing)
+    assert kinds(outcome) == [Spawn]
+    assert outcome.memory.blacklist is None
+
+
+def test_nothing_is_started_while_the_hook_of_the_last_launch_runs() -> None:
+    gone = Memory(State.ABSENT, number=1, vassal=native(), generation=1)
+    outcome = planned(desired(), TIDYING, gone)
+    assert outcome.actions == () and outcome.throttle == Throttles()
+    assert condition(outcome, ConditionType.READY) == (Truth.FALSE, "TidyingUp")
+    assert kinds(planned(desired(), replace(TIDYING, hook=""), gone)) == [Spawn]
+
+
+def test_a_death_is_known_at_once_and_its_hook_holds_only_the_next_start() -> None:
+    outcome = planned(desired(), replace(TIDYING, process=PROCESS), running(native(), loyal=""))
+    assert outcome.memory.state is State.ABSENT and outcome.memory.last_exit == Exit(NOW, code=1)
+    assert outcome.memory.respawns == 0
+
+
+def test_nothing_is_forgotten_while_its_hook_runs_but_mercy_has_an_end() -> None:
+    gone = Memory(State.ABSENT, number=1, vassal=native(), generation=1)
+    assert planned(None, TIDYING, gone).actions == ()
+    outcome = planned(None, TIDYING, gone, mercy=NOW + 5)
+    assert outcome.actions == () and outcome.requeue_after == 5
+    assert kinds(planned(None, TIDYING, gone, mercy=NOW)) == [Kill]
+    assert kinds(planned(None, replace(TIDYING, hook=""), gone, mercy=NOW)) == [Forget]

@@ -227,3 +227,11 @@ def test_the_emperor_tells_of_what_runs(tmp_path: Path) -> None:
     (found,) = document["vassals"]
     assert (document["version"], found["id"], found["accepting"]) == ("1", "shop.ini", 1)
     assert found["first_run"] == int(court.realm.time.wall() - court.realm.time.now + 1000.0)
+
+
+def test_collected_attributes_are_shown_where_there_are_any() -> None:
+    vassal = replace(uwsgi(), labels={"team": "web"}, annotations={"dir": "/srv"})
+    found = one(*running(vassal))
+    assert found["attrs"] == {"team": "web", "dir": "/srv"}
+    assert list(found) == [*VASSAL.split()[:-1], "attrs", "respawns"]
+    assert "attrs" not in one(*running(replace(native(), labels={"team": "web"})))

@@ -21,6 +21,7 @@ __all__ = [
     "die_with_parent",
     "no_new_privileges",
     "set_name",
+    "unshare",
 ]
 
 _CLONE_PARENT = 0x0000_8000
@@ -170,6 +171,12 @@ def no_new_privileges() -> None:
 def set_name(name: str) -> None:
     """What `ps -o comm` shows for this process, 15 bytes at most."""
     _prctl(_PR_SET_NAME, ctypes.c_char_p(name.encode()))
+
+
+def unshare(flags: int) -> None:
+    """See unshare(2). Raises OSError."""
+    if _libc.unshare(ctypes.c_int(flags)) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 def _prctl(option: int, value: object) -> None:

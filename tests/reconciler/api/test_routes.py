@@ -367,3 +367,26 @@ def test_undecodable_names_of_files_are_shown(asking: Asking, emperor: FakeEmper
     emperor.note("caf\udce9.ini", "Invalid")
     (event,) = asking("GET", "/apis/emperor/v1/events").json["items"]
     assert event["involvedObject"]["name"] == "caf\\udce9.ini"
+
+
+def source(name: str) -> dict[str, Any]:
+    status = {"state": "Synced", "watch": "inotify", "vassals": 1, "lastSync": None, "lastError": None}
+    return {
+        "apiVersion": "emperor/v1",
+        "kind": "Monitor",
+        "metadata": {"name": name, "labels": {}},
+        "status": status,
+    }
+
+
+def test_sources(emperor: FakeEmperor, asking: Asking) -> None:
+    emperor.sources = [source("dir:///etc/vassals"), source("glob:///srv/*/v.ini")]
+    listed = asking("GET", "/apis/emperor/v1/monitors").json
+    assert listed["kind"] == "MonitorList"
+    assert listed["items"] == emperor.sources
+    for name in ("dir:%2F%2F%2Fetc%2Fvassals", "%2Fetc%2Fvassals"):
+        assert asking("GET", f"/apis/emperor/v1/monitors/{name}").json == emperor.sources[0]
+    assert asking("GET", "/apis/emperor/v1/monitors?labelSelector=team=web").json["items"] == []
+    answer = asking("GET", "/apis/emperor/v1/monitors/nothing")
+    assert refusal(answer) == (404, "NotFound", 'monitors "nothing" not found')
+    assert refusal(asking("POST", "/apis/emperor/v1/monitors"))[0] == 405

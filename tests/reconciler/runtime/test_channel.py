@@ -16,6 +16,10 @@ class Speaker:
 
     name: str = "shop"
     signs: Signs = Signs()
+    questions: int = 0
+
+    def asked(self) -> None:
+        self.questions += 1
 
 
 def test_hundreds_of_thousands_of_bytes_wake_once() -> None:
@@ -64,5 +68,25 @@ def test_a_vassal_that_reads_nothing_does_not_block() -> None:
             assert not channel.send(0)
         assert not channel.send(0)
         channel.close()
+
+    asyncio.run(scene())
+
+
+def test_a_question_for_the_config_wakes_nobody() -> None:
+    async def scene() -> None:
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        wakes: list[Signs] = []
+        speaker = Speaker()
+        channel = Channel(loop, ours, speaker, lambda: wakes.append(speaker.signs))
+        theirs.send(b"\x02")
+        async with asyncio.timeout(20):
+            while not speaker.questions:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        assert speaker.questions == 1
+        assert not wakes
+        assert speaker.signs == Signs()
+        channel.close()
+        theirs.close()
 
     asyncio.run(scene())

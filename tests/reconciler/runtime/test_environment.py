@@ -83,3 +83,10 @@ def test_a_notification_socket_and_the_heartbeat_that_is_due_over_it() -> None:
     assert "WATCHDOG_USEC" not in found
     found = Environments(outer, 30.0).of(Vassal("a", Kind.NATIVE, "s", "f", Launch(("a",))), 3, SHOP, COOKIE)
     assert not {"NOTIFY_SOCKET", "WATCHDOG_USEC"} & set(found)
+
+
+def test_the_numbers_of_the_descriptors_follow_their_order() -> None:
+    found = env(Launch(("uwsgi",), inherit_env=True, protocol=True, config_pipe=True), {"UWSGI_EMPEROR_FD_CONFIG": "9"})
+    assert (found["UWSGI_EMPEROR_FD"], found["UWSGI_EMPEROR_FD_CONFIG"]) == ("3", "4")
+    found = env(Launch(("uwsgi",), inherit_env=True, protocol=True), {"UWSGI_EMPEROR_FD_CONFIG": "9"})
+    assert "UWSGI_EMPEROR_FD_CONFIG" not in found

@@ -100,3 +100,30 @@ def test_a_name_service_that_hangs_is_a_transient_failure_and_not_asked_without_
             assert (answer.reason, answer.transient) == ("UserLookupTimeout", True)
 
     asyncio.run(scene())
+
+
+def test_several_are_asked_for_in_turn_until_one_is_unknown() -> None:
+    def lookup(user: str | None, group: str | None) -> Identity:
+        if user == "nobody-there":
+            raise IdentityError("UnknownUser", "no such user", "")
+        return Identity(7, 7, (), user or "", "/", "/bin/sh", switch=True)
+
+    async def scene() -> None:
+        identities = Identities(asyncio.get_running_loop(), lookup)
+        answers: list[object] = []
+        keys: list[list[tuple[str | None, str | None]]] = [
+            [("a", None)],
+            [("a", None), ("b", "g")],
+            [("a", None), ("nobody-there", None), ("c", None)],
+        ]
+        for some in keys:
+            identities.ask_all(some, answers.append)
+        async with asyncio.timeout(20):
+            while len(answers) < 3:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        names = [tuple(one.name for one in answer) for answer in answers if isinstance(answer, tuple)]
+        assert sorted(names) == [("a",), ("a", "b")]
+        (error,) = [answer for answer in answers if isinstance(answer, IdentityError)]
+        assert error.reason == "UnknownUser"
+
+    asyncio.run(scene())

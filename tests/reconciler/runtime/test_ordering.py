@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
+from emperorctl.models.patches import Patch
 from emperorctl.models.vassal import Kind, Launch, Rlimit, Vassal
 from emperorctl.reconciler.runtime.identity import Identity
 from emperorctl.reconciler.runtime.ordering import ORDER_MAX, Unusable, Where, write_order
@@ -49,3 +51,31 @@ def test_what_no_process_can_be_made_from(launch: Vassal, env: dict[str, str], r
 
 def test_a_backslash_is_no_nul() -> None:
     assert write_order(vassal("a", "\\u0000"), {}, OWN, HERE)
+
+
+def test_programs_in_turn_and_a_patch() -> None:
+    plain = json.loads(write_order(vassal("uwsgi", "--ini", "a.ini"), {}, OWN, HERE))["launch"]
+    assert not {"override", "fallback", "patch"} & set(plain)
+    patch = Patch(
+        "serve $(HOME) $(PORT) $(id -u)",
+        shell=True,
+        env=(("PORT", "80"), ("X", "$(HOME)/x")),
+        working_dir="$(HOME)",
+        as_user=("echo $(PORT)",),
+        capabilities=(10,),
+    )
+    launch = vassal("uwsgi", "--ini", "a.ini", override=("/w/one",), fallback=("two",), patch=patch)
+    order = json.loads(write_order(launch, {"HOME": "/h"}, OWN, replace(HERE, patched=WEB)))["launch"]
+    assert (order["argv"], order["override"], order["fallback"]) == (["uwsgi", "--ini", "a.ini"], ["/w/one"], ["two"])
+    assert "ids" not in order
+    assert order["patch"] == {
+        "argv": ["/bin/sh", "-c", "serve /h 80 $(id -u)"],
+        "env": {"PORT": "80", "X": "/h/x"},
+        "cwd": "/h",
+        "umask": None,
+        "unshare": 0,
+        "capabilities": [10],
+        "ids": [33, 34, [34, 35]],
+        "as_root": [],
+        "as_user": ["echo 80"],
+    }

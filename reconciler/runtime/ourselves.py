@@ -1,0 +1,46 @@
+"""What this process asks of the kernel for itself: another name, and to become the parent of orphans.
+
+Called by the composition root before anything is launched. Every OSError of prctl(2) ends here.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+from emperorctl.models.errors import UserError, WorldError
+
+__all__ = ["NAME_MAX", "become_subreaper", "is_subreaper", "set_name"]
+
+NAME_MAX = 15
+"""The longest name of a process that the kernel keeps, in bytes; what is longer is cut off."""
+_PR_SET_NAME = 15
+_PR_SET_CHILD_SUBREAPER = 36
+_PR_GET_CHILD_SUBREAPER = 37
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def set_name(name: str) -> None:
+    """Be called `name` by ps(1), top(1) and pgrep(1). Main thread only. Raises UserError."""
+    if not name or not name.isprintable():
+        raise UserError("--emperor-procname: expected a name of printable characters")
+    cut = name.encode()[:NAME_MAX].decode(errors="ignore")
+    _prctl(_PR_SET_NAME, ctypes.c_char_p(cut.encode()))
+
+
+def become_subreaper() -> None:
+    """From now on, orphans among all that this process ever starts become its children."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1))
+
+
+def is_subreaper() -> bool:
+    """Whether this process has asked for orphans."""
+    answer = ctypes.c_int(0)
+    _prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(answer))
+    return bool(answer.value)
+
+
+def _prctl(option: int, argument: object) -> None:
+    zero = ctypes.c_ulong(0)
+    if _libc.prctl(ctypes.c_int(option), argument, zero, zero, zero) != 0:
+        raise WorldError(f"prctl({option}): {os.strerror(ctypes.get_errno())}")
