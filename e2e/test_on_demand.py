@@ -214,6 +214,24 @@ def test_by_standard_input_and_with_the_emperor_protocol(emperor: Make, port: in
     assert environment["UWSGI_EMPEROR_FD"] == "4" and os.path.exists(f"/proc/{pid}/fd/4")
 
 
+HOOK = """echo {}: $(env | grep -c ^LISTEN_) $(ls -l /proc/$$/fd | grep -c socket:) >> hooks.txt"""
+
+
+def test_its_hooks_run_around_each_wake_and_have_no_part_in_its_sockets(emperor: Make, port: int) -> None:
+    one = emperor()
+    told = one.root / "hooks.txt"
+    hooks = {name: [{"command": ["sh", "-c", HOOK.format(name)]}] for name in ("preStart", "postStop")}
+    shop(one, f"127.0.0.1:{port}", hooks=hooks, workingDir=str(one.root))
+    one.start()
+    sleeping(one)
+    assert not told.exists()
+    for turn in (1, 2):
+        assert ask(tcp(port), "exit")[1:] == ["3", "shop"]
+        wait_for(lambda turn=turn: told.exists() and told.read_text().count("postStop") == turn)
+        sleeping(one)
+    assert told.read_text().split("\n")[:-1] == ["preStart: 0 0", "postStop: 0 0"] * 2
+
+
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
 def test_no_connection_is_lost_by_waking_sleeping_crashing_and_reloading(emperor: Make, port: int, kind: str) -> None:
     one = emperor()

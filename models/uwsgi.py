@@ -400,6 +400,8 @@ def uwsgi_vassal(  # noqa: PLR0913
     names = (*run.attributes, run.chdir_attribute, run.wrapper_attribute)
     attributes = collect(config.attributes if config is not None else {}, (one for one in names if one))
     labels, annotations = labels_and_annotations(attributes)
+    # The Emperor binds it, wherever the vassal is run.
+    sockets = OnDemand((parse_address(on_demand, working_dir),)) if on_demand else None
     named = name
     if there := attributes.get(run.chdir_attribute):
         # From another directory, the name alone would not lead to the config; over a pipe it need not.
@@ -415,7 +417,6 @@ def uwsgi_vassal(  # noqa: PLR0913
         spec["binaryPatch"] = _shown_patch(patch)
     if working_dir is not None:
         spec["workingDir"] = working_dir
-    sockets = OnDemand((parse_address(on_demand, working_dir),)) if on_demand else None
     if sockets is not None:
         spec["onDemand"] = {"addresses": [str(sockets)], "passing": "stdin"}
     launch = Launch(

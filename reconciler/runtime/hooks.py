@@ -161,7 +161,8 @@ class _Process:
         self._means = means
         self._command = command
         self._run = run
-        self._vassal = replace(run.vassal, launch=command.launch)
+        # The sockets are the program's alone.
+        self._vassal = replace(run.vassal, launch=command.launch, on_demand=None)
         self._over = over
         self._order: Order | None = None
         self._output: Tail | None = None

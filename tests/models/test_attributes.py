@@ -19,7 +19,7 @@ through = /opt/wrap
 """
 
 
-def made(run: UwsgiRun, working_dir: str | None = "/v") -> Vassal:
+def made(run: UwsgiRun, working_dir: str | None = "/v", on_demand: str = "") -> Vassal:
     return uwsgi_vassal(
         name="a.ini",
         file="/v/a.ini",
@@ -30,6 +30,7 @@ def made(run: UwsgiRun, working_dir: str | None = "/v") -> Vassal:
         config=read_uwsgi(INI, ".ini", "/v/a.ini"),
         run=run,
         path="/v/a.ini",
+        on_demand=on_demand,
     )
 
 
@@ -63,6 +64,12 @@ def test_another_directory_leads_to_the_same_config() -> None:
     assert vassal.launch.command == ("uwsgi", "--ini", "/v/a.ini")
     assert (vassal.name, vassal.annotations) == ("a.ini", {"runs-in": "/srv/app"})
     assert zerg_vassal(vassal, "a.ini:zerg", 1).launch.command == ("uwsgi", "--ini", "/v/a.ini:zerg")
+
+
+def test_the_socket_lies_where_it_is_bound_and_not_where_the_vassal_is_run() -> None:
+    vassal = made(UwsgiRun(chdir_attribute="runs-in"), on_demand="a.sock")
+    assert vassal.launch.working_dir == "/srv/app"
+    assert vassal.spec["onDemand"]["addresses"] == ["/v/a.sock"]
 
 
 def test_a_relative_directory_counts_from_the_usual_one() -> None:

@@ -32,8 +32,8 @@ _NOT_RUN = 127
 class Frame:
     """What a new process finds around it: descriptors already received, and facts of the zygote.
 
-    `fds` maps a role (`in`, `out`, `err`, then any others in the order of their places: listening sockets `listen0`,
-    `listen1` … first) to a descriptor. `join` is the directory of a cgroup still to be joined.
+    `fds` maps a role (`in`, `out`, `err`, then any others in the order of their places: `listen0`, `listen1` …, then
+    `protocol`, `config`) to a descriptor. `join` is the directory of a cgroup still to be joined.
     """
 
     __slots__ = ("emperor", "fds", "join", "nofile", "status")
