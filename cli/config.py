@@ -17,7 +17,6 @@ from emperorctl.cli.run import Files, Sources
 from emperorctl.cli.settings_command import add_command, given_options
 from emperorctl.cli.table import Table
 from emperorctl.models.durations import format_duration
-from emperorctl.models.manifest import API_VERSIONS
 from emperorctl.models.settings import OPTIONS, Kind, Option
 
 if TYPE_CHECKING:
@@ -87,6 +86,8 @@ def _shown(loaded: Loaded, option: Option) -> str:
 
 def _document(loaded: Loaded, shown: list[Option]) -> dict[str, Any]:
     """A native file with these options; its status, which `run` does not read, says where they came from."""
+    from emperorctl.models.manifest import API_VERSIONS
+
     spec = {option.native: _native(option, getattr(loaded.settings, option.field)) for option in shown}
     origins = {option.native: loaded.origins.get(option.field, "default") for option in shown}
     return {
