@@ -24,7 +24,7 @@ from emperorctl.cli.table import Table
 from emperorctl.models.errors import SourceUnavailable, UserError
 from emperorctl.models.settings import Settings
 from emperorctl.models.status import Note, NoteType
-from emperorctl.models.uwsgi import UwsgiRun
+from emperorctl.models.uwsgi_run import UwsgiRun
 from emperorctl.monitors.base import Monitor, MonitorContext
 from emperorctl.monitors.registry import open_source
 from emperorctl.reconciler.api.addresses import Address

@@ -41,7 +41,7 @@ def validate(
     """
     if not paths:
         raise UserError("expected at least one file, directory or pattern")
-    from emperorctl.models.uwsgi import UwsgiRun
+    from emperorctl.models.uwsgi_run import UwsgiRun
     from emperorctl.monitors.validate import validate as verdicts_on
 
     run = UwsgiRun(

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 import psutil
 import pytest
 
-from emperorctl.models.uwsgi import UwsgiRun
+from emperorctl.models.uwsgi_run import UwsgiRun
 from emperorctl.monitors.base import MonitorContext
 from emperorctl.monitors.outside import OutsideParser
 from emperorctl.monitors.parsing import Facts, Order, Parsed, Setting, parse

@@ -1,7 +1,7 @@
 """Attributes: what a uWSGI config says of its vassal to the Emperor, under names that the Emperor was told to collect.
 
 Called by `uwsgi`. They stand in the config's `emperor` section, which uWSGI itself does not read, or else among its own
-options. Not in here: which names are collected, and what follows from one (`uwsgi.UwsgiRun`).
+options. Not in here: which names are collected, and what follows from one (`uwsgi_run.UwsgiRun`).
 """
 
 from __future__ import annotations

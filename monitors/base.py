@@ -12,7 +12,7 @@ from typing import Protocol
 
 from emperorctl.models.source import Publish
 from emperorctl.models.status import Note
-from emperorctl.models.uwsgi import UwsgiRun
+from emperorctl.models.uwsgi_run import UwsgiRun
 from emperorctl.monitors.outside import OutsideParser
 from emperorctl.monitors.watch.choice import WatchMode
 from emperorctl.monitors.watch.inotify import Inotify

@@ -16,7 +16,7 @@ import signal
 from emperorctl.models import manifest
 from emperorctl.models.errors import Problem
 from emperorctl.models.names import printable
-from emperorctl.models.uwsgi import UwsgiRun
+from emperorctl.models.uwsgi_run import UwsgiRun
 from emperorctl.monitors.parsing import Order
 from emperorctl.monitors.reading import Busy, Entry, Fingerprint, Gone, Unusable, look, read
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from emperorctl.models.errors import Problem
 from emperorctl.models.names import printable
 from emperorctl.models.source import Change, FileReport, Report
-from emperorctl.models.uwsgi import UwsgiRun
+from emperorctl.models.uwsgi_run import UwsgiRun
 from emperorctl.monitors.base import MonitorContext
 from emperorctl.monitors.directory import directory_layout
 from emperorctl.monitors.facts import local_facts

@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from emperorctl.models.names import printable
-from emperorctl.models.uwsgi import UwsgiRun
+from emperorctl.models.uwsgi_run import UwsgiRun
 from emperorctl.monitors.parsing import Facts, Order, Parsed, Setting
 
 __all__ = ["MAX_RESULT", "decode_job", "decode_result", "encode_job", "encode_result"]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from emperorctl.models.errors import Problem
 from emperorctl.models.source import Claim, FileReport, Report, Trouble
 from emperorctl.models.status import Note, NoteType
-from emperorctl.models.uwsgi import zerg_vassal
+from emperorctl.models.uwsgi_run import zerg_vassal
 from emperorctl.models.vassal import Desired, Suspender, Vassal
 
 __all__ = ["DesiredStore"]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from emperorctl.models.attributes import collect, labels_and_annotations
-from emperorctl.models.uwsgi import UwsgiRun, read_uwsgi, uwsgi_vassal, zerg_vassal
+from emperorctl.models.uwsgi import read_uwsgi
+from emperorctl.models.uwsgi_run import UwsgiRun, uwsgi_vassal, zerg_vassal
 from emperorctl.models.vassal import Vassal
 
 INI = b"""[uwsgi]

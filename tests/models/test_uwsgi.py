@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emperorctl.models.errors import ConfigError
-from emperorctl.models.uwsgi import EXTENSIONS, UwsgiRun, read_uwsgi, uwsgi_vassal, zerg_vassal
+from emperorctl.models.uwsgi import EXTENSIONS, read_uwsgi
+from emperorctl.models.uwsgi_run import UwsgiRun, uwsgi_vassal, zerg_vassal
 from emperorctl.models.vassal import Kind, Launch, Reload, ReloadMethod, Stop, StopMethod
 
 

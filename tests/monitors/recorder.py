@@ -10,7 +10,7 @@ from typing import Any
 
 from emperorctl.models.source import Change, FileReport, Report, Trouble
 from emperorctl.models.status import Note
-from emperorctl.models.uwsgi import UwsgiRun
+from emperorctl.models.uwsgi_run import UwsgiRun
 from emperorctl.monitors.base import Monitor, MonitorContext
 from emperorctl.monitors.registry import open_source
 

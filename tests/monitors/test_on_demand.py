@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from emperorctl.models.uwsgi import UwsgiRun
+from emperorctl.models.uwsgi_run import UwsgiRun
 from tests.monitors.recorder import MANIFEST, Recorder, replace, watching, write
 
 EXTENSION = UwsgiRun(on_demand_extension=".socket")

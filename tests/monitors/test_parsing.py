@@ -9,7 +9,7 @@ import pytest
 
 from emperorctl.models.errors import Problem
 from emperorctl.models.source import Claim
-from emperorctl.models.uwsgi import UwsgiRun
+from emperorctl.models.uwsgi_run import UwsgiRun
 from emperorctl.monitors.parsing import Facts, Order, Parsed, Setting, parse, refused_name, unparsed
 from emperorctl.monitors.wire import decode_job, decode_result, encode_job, encode_result
 from tests.monitors.recorder import INI, MANIFEST

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from emperorctl.models.errors import UserError
-from emperorctl.models.uwsgi import UwsgiRun
+from emperorctl.models.uwsgi_run import UwsgiRun
 from emperorctl.monitors.base import MonitorContext
 from emperorctl.monitors.registry import ABOUT, SCHEMES, open_source, split_source
 

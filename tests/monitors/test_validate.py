@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from emperorctl.models.errors import UserError
-from emperorctl.models.uwsgi import UwsgiRun
+from emperorctl.models.uwsgi_run import UwsgiRun
 from emperorctl.monitors.validate import Verdict, validate
 from tests.monitors.recorder import MANIFEST, write
 

@@ -1,0 +1,175 @@
+"""How uWSGI configs are run: the settings that say so, and a config that was read made into a vassal or its zerg.
+
+Called by the monitors, by `emperorctl validate`, and by the desired store for zergs. Not in here: what a config
+holds (`uwsgi`), and what its binary patch would do (`patches`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from dataclasses import dataclass, replace
+from typing import Any
+
+from emperorctl.models.attributes import collect, labels_and_annotations
+from emperorctl.models.bounds import refusal
+from emperorctl.models.patches import Patch
+from emperorctl.models.protocol import CONFIG_MAX
+from emperorctl.models.sockets import OnDemand, parse_address
+from emperorctl.models.uwsgi import EXTENSIONS, UwsgiConfig
+from emperorctl.models.vassal import EMPTY, Kind, Launch, Reload, ReloadMethod, Stop, StopMethod, Vassal
+
+__all__ = ["UwsgiRun", "uwsgi_vassal", "zerg_vassal"]
+
+BROODLORD_NUMBER = "UWSGI_BROODLORD_NUM"
+
+
+@dataclass(frozen=True, slots=True)
+class UwsgiRun:
+    """How uWSGI vassals are run: the `binary`, a `wrapper` in its place, whether their output is captured, and how many
+    seconds they get to stop (uWSGI's curse tolerance), `graceful` or not.
+
+    `on_demand_extension`, `on_demand_directory` and `on_demand_exec` are uWSGI's three ways of saying which sockets
+    start a vassal, of which the first that is given counts: the extension of a file beside the config that holds the
+    address, a directory of Unix sockets (absolute), a command that prints the address.
+
+    `attributes` are the options of their configs that are shown with them (see `attributes`); `chdir_attribute`
+    and `wrapper_attribute` those that say where, and through which program, a vassal is run.
+
+    `override` and `fallback` are wrappers tried before and after. Files that end in one of `extra_extensions` are
+    configs as well, left for uWSGI to read. `magic_exec`: what an executable config prints is the config.
+    `config_pipe`: configs travel over a socket instead of being read from their files.
+    """
+
+    binary: str = "uwsgi"
+    wrapper: str | None = None
+    capture: bool = False
+    grace: float = 30.0
+    on_demand_extension: str | None = None
+    on_demand_directory: str | None = None
+    on_demand_exec: str | None = None
+    graceful: bool = False
+    attributes: tuple[str, ...] = ()
+    chdir_attribute: str = ""
+    wrapper_attribute: str = ""
+    override: tuple[str, ...] = ()
+    fallback: tuple[str, ...] = ()
+    extra_extensions: tuple[str, ...] = ()
+    magic_exec: bool = False
+    config_pipe: bool = False
+
+    def is_extra(self, name: str) -> bool:
+        """Whether a file of this name is a config only because somebody said so."""
+        return name.endswith(self.extra_extensions)
+
+    @property
+    def wrapped(self) -> bool:
+        """Whether something else than uWSGI may read the configs."""
+        return self.wrapper is not None or bool(self.override)
+
+
+def uwsgi_vassal(  # noqa: PLR0913
+    *,
+    name: str,
+    file: str,
+    ext: str,
+    working_dir: str | None,
+    source: str,
+    data: bytes,
+    config: UwsgiConfig | None,
+    run: UwsgiRun,
+    path: str = "",
+    executable: bool = False,
+    patch: Patch | str | None = None,
+    on_demand: str = "",
+) -> Vassal:
+    """The vassal of a config that `read_uwsgi` accepted, or that is not looked into (`config` None).
+
+    `name` is its id, as uWSGI is given it; `file` the path shown to people; `working_dir` the directory it is run in
+    (None: the Emperor's own); `source` the monitor's address; `data` the config's bytes; `path` the absolute path;
+    `executable`: the config is what the file prints; `patch`: see `patches.patch_of`;
+    `on_demand`: the address that starts it (empty: it always runs). Raises ConfigError.
+    """
+    option = "config" if run.is_extra(name) else EXTENSIONS[ext]
+    piped = run.config_pipe and not executable
+    if piped and len(data) > CONFIG_MAX:
+        message = f"the config has {len(data)} bytes, and {CONFIG_MAX} is the most that can travel to a vassal"
+        raise refusal("TooLarge", message, "shorten it, or do without --emperor-force-config-pipe", file=file)
+    names = (*run.attributes, run.chdir_attribute, run.wrapper_attribute)
+    attributes = collect(config.attributes if config is not None else {}, (one for one in names if one))
+    labels, annotations = labels_and_annotations(attributes)
+    # The Emperor binds it, wherever the vassal is run.
+    sockets = OnDemand((parse_address(on_demand, working_dir),)) if on_demand else None
+    named = name
+    if there := attributes.get(run.chdir_attribute):
+        # From another directory, the name alone would not lead to the config; over a pipe it need not.
+        named = name if piped else path or name
+        working_dir = there if there.startswith("/") or working_dir is None else f"{working_dir}/{there}"
+    wrapper = attributes.get(run.wrapper_attribute) or run.wrapper
+    command = (wrapper or run.binary, f"--{option}", _address(named, executable, piped))
+    spec: dict[str, Any] = {"command": list(command), "config": file}
+    if config is not None:
+        spec["sections"] = list(config.sections)
+    spec |= {key: list(value) for key, value in (("override", run.override), ("fallback", run.fallback)) if value}
+    if patch is not None:
+        spec["binaryPatch"] = _shown_patch(patch)
+    if working_dir is not None:
+        spec["workingDir"] = working_dir
+    if sockets is not None:
+        spec["onDemand"] = {"addresses": [str(sockets)], "passing": "stdin"}
+    launch = Launch(
+        command=command,
+        inherit_env=True,
+        working_dir=working_dir,
+        protocol=True,
+        capture=run.capture,
+        override=run.override,
+        fallback=run.fallback,
+        # A wrapper in uWSGI's place would not have carried it out either.
+        patch=patch if isinstance(patch, Patch) and wrapper is None else None,
+        config_pipe=piped,
+    )
+    return Vassal(
+        name=name,
+        kind=Kind.UWSGI,
+        source=source,
+        file=file,
+        launch=launch,
+        reload=Reload(ReloadMethod.PROTOCOL),
+        stop=Stop(StopMethod.PROTOCOL, grace=run.grace, graceful=run.graceful),
+        content=hashlib.sha256(data).hexdigest(),
+        on_demand=sockets,
+        labels=labels or EMPTY,
+        annotations=annotations or EMPTY,
+        config=data if piped else b"",
+        spec=spec,
+    )
+
+
+def _address(name: str, executable: bool, piped: bool) -> str:
+    """What uWSGI is told to read."""
+    if executable:
+        # uWSGI gives it to a shell, which would look for a bare name in PATH, and take a space for the name's end.
+        return f"exec://{shlex.quote(name if '/' in name else f'./{name}')}"
+    return f"emperor://{name}" if piped else name
+
+
+def _shown_patch(patch: Patch | str) -> dict[str, Any]:
+    if isinstance(patch, str):
+        return {"withoutUwsgi": False, "because": patch}
+    return {"command": patch.program, "privileged": patch.privileged, "withoutUwsgi": True}
+
+
+def zerg_vassal(broodlord: Vassal, name: str, number: int) -> Vassal:
+    """A zerg of this vassal: uWSGI run with the section `zerg` of the same config, under a `name` of its own.
+
+    `number` counts all zergs of this Emperor; they are told it as uWSGI's are.
+    """
+    words = list(broodlord.launch.command)
+    # The config follows its option, which is the second word.
+    words[2] += ":zerg"
+    spec = {key: value for key, value in broodlord.spec.items() if key != "onDemand"} | {"command": words}
+    env = (*broodlord.launch.env, (BROODLORD_NUMBER, str(number)))
+    launch = replace(broodlord.launch, command=tuple(words), env=env, patch=None)
+    # Never on demand, as with uWSGI: the one that called has the socket.
+    return replace(broodlord, name=name, launch=launch, spec=spec, zerg_of=broodlord.name, on_demand=None)
