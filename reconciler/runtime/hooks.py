@@ -25,13 +25,13 @@ from emperorctl.reconciler.runtime.identity import Identities, Identity, Identit
 from emperorctl.reconciler.runtime.launcher import Launcher, Outcome, Prepared
 from emperorctl.reconciler.runtime.orderbook import OrderBook
 from emperorctl.reconciler.runtime.ordering import Unusable, Where, write_order
+from emperorctl.reconciler.runtime.pace import Paced
 from emperorctl.reconciler.runtime.runs import Order, Run
 
 __all__ = ["Command", "Means", "Running", "Tail"]
 
 _READ_MAX = 64 * 1024
 _BURST_MAX = 1024 * 1024
-_BURST_SECONDS = 0.1
 _KEPT = 4096
 """Bytes of output that are kept, …"""
 _SHOWN = 640
@@ -276,17 +276,13 @@ class _Process:
 class Tail:
     """The end of what is written into a pipe, read at a bounded pace. Owns the read end."""
 
-    __slots__ = ("_burst", "_burst_since", "_fd", "_kept", "_loop", "_paused", "_total")
+    __slots__ = ("_fd", "_kept", "_pace", "_total")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, fd: int) -> None:
-        self._loop = loop
         self._fd = fd
         self._kept = b""
         self._total = 0
-        self._burst = 0
-        self._burst_since = 0.0
-        self._paused: asyncio.TimerHandle | None = None
-        loop.add_reader(fd, self._readable)
+        self._pace = Paced(loop, fd, self._readable, most=_BURST_MAX)
 
     def words(self) -> str:
         """What to say of it behind a sentence: its last lines, or that there was nothing."""
@@ -300,26 +296,14 @@ class Tail:
 
     def close(self) -> None:
         """Read no more."""
-        if self._paused is not None:
-            self._paused.cancel()
         if self._fd >= 0:
-            self._loop.remove_reader(self._fd)
+            self._pace.close()
             os.close(self._fd)
             self._fd = -1
 
     def _readable(self) -> None:
-        if not self._read():
-            return
-        now = self._loop.time()
-        if now - self._burst_since > _BURST_SECONDS:
-            self._burst_since, self._burst = now, 0
-        if self._burst > _BURST_MAX:
-            self._loop.remove_reader(self._fd)
-            self._paused = self._loop.call_later(_BURST_SECONDS, self._resume)
-
-    def _resume(self) -> None:
-        self._paused = None
-        self._loop.add_reader(self._fd, self._readable)
+        if self._read():
+            self._pace.rest()
 
     def _rest(self) -> None:
         """What is still in the pipe; others may go on writing into it."""
@@ -339,7 +323,7 @@ class Tail:
         if not data:
             self.close()
             return False
-        self._burst += len(data)
+        self._pace.took(len(data))
         self._total += len(data)
         self._kept = (self._kept + data[-_KEPT:])[-_KEPT:]
         return True

@@ -15,12 +15,12 @@ from typing import Protocol
 
 from emperorctl.models.observed import Signs
 from emperorctl.models.protocol import FromVassal, ToVassal
+from emperorctl.reconciler.runtime.pace import Paced
 
 __all__ = ["Channel", "Speaker", "heard"]
 
 _READ_MAX = 4096
 _BURST_MAX = 64 * 1024
-_BURST_SECONDS = 0.1
 _KNOWN = bytes(FromVassal)
 
 
@@ -71,7 +71,7 @@ def heard(signs: Signs, data: bytes, now: float, told: float = 0.0) -> tuple[Sig
 class Channel:
     """The Emperor's end for one launch. `changed` is called when a fact changed its meaning."""
 
-    __slots__ = ("_burst", "_burst_since", "_changed", "_loop", "_paused", "_sock", "_speaker", "_told")
+    __slots__ = ("_changed", "_loop", "_pace", "_sock", "_speaker", "_told")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, sock: socket.socket, speaker: Speaker, changed: Callable[[], None]
@@ -80,12 +80,9 @@ class Channel:
         self._speaker = speaker
         self._sock: socket.socket | None = sock
         self._changed = changed
-        self._burst = 0
-        self._burst_since = 0.0
-        self._paused: asyncio.TimerHandle | None = None
         self._told = 0.0
         sock.setblocking(False)
-        loop.add_reader(sock, self._readable)
+        self._pace = Paced(loop, sock.fileno(), self._readable, most=_BURST_MAX)
 
     def send(self, byte: int) -> bool:
         """Say one byte. False when the vassal has closed its end, or has let its buffer fill up."""
@@ -108,18 +105,8 @@ class Channel:
     def _readable(self) -> None:
         if self._read():
             self._changed()
-            return
-        now = self._loop.time()
-        if now - self._burst_since > _BURST_SECONDS:
-            self._burst_since, self._burst = now, 0
-        if self._burst > _BURST_MAX and self._sock is not None:
-            self._loop.remove_reader(self._sock)
-            self._paused = self._loop.call_later(_BURST_SECONDS, self._resume)
-
-    def _resume(self) -> None:
-        self._paused = None
-        if self._sock is not None:
-            self._loop.add_reader(self._sock, self._readable)
+        else:
+            self._pace.rest()
 
     def _read(self) -> bool:
         """Read once; True when a fact changed its meaning."""
@@ -135,17 +122,14 @@ class Channel:
             self._speaker.signs = replace(self._speaker.signs, closed=now)
             self._shut()
             return True
-        self._burst += len(data)
+        self._pace.took(len(data))
         if FromVassal.CONFIG in data:
             self._speaker.asked()
         self._speaker.signs, matters = heard(self._speaker.signs, data, now, self._told)
         return matters
 
     def _shut(self) -> None:
-        if self._paused is not None:
-            self._paused.cancel()
-            self._paused = None
         if self._sock is not None:
-            self._loop.remove_reader(self._sock)
+            self._pace.close()
             self._sock.close()
             self._sock = None
