@@ -10,24 +10,12 @@ import typer
 from emperorctl.cli.client import BLACKLIST
 from emperorctl.cli.formats import resource_name
 from emperorctl.cli.kinds import BLACKLIST_ENTRY
-from emperorctl.cli.options import SETTINGS, Names, NoHeaders, Output, Socket, bare_name, connect
+from emperorctl.cli.options import Names, NoHeaders, Output, Socket, bare_name, connect, group
 from emperorctl.cli.printing import Form, Printer
 
 __all__ = ["app"]
 
-app = typer.Typer(
-    help="The vassals that fail too often, and their pardon.",
-    add_completion=False,
-    rich_markup_mode=None,
-    context_settings=SETTINGS,
-)
-
-
-@app.callback(invoke_without_command=True)
-def _top(ctx: typer.Context) -> None:
-    """The vassals that fail too often, and their pardon."""
-    if ctx.invoked_subcommand is None:
-        typer.echo(ctx.get_help())
+app = group("The vassals that fail too often, and their pardon.")
 
 
 @app.command("list")

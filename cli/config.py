@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from emperorctl.cli.formats import write_json, write_yaml
-from emperorctl.cli.options import SETTINGS, NoHeaders, SimpleOutput
+from emperorctl.cli.options import NoHeaders, SimpleOutput, group
 from emperorctl.cli.run import Files, Sources
 from emperorctl.cli.settings_command import add_command, given_options
 from emperorctl.cli.table import Table
@@ -24,19 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(
-    help="The settings of an Emperor.",
-    add_completion=False,
-    rich_markup_mode=None,
-    context_settings=SETTINGS,
-)
-
-
-@app.callback(invoke_without_command=True)
-def _top(ctx: typer.Context) -> None:
-    """The settings of an Emperor."""
-    if ctx.invoked_subcommand is None:
-        typer.echo(ctx.get_help())
+app = group("The settings of an Emperor.")
 
 
 def view(

@@ -27,6 +27,7 @@ __all__ = [
     "Targets",
     "bare_name",
     "connect",
+    "group",
 ]
 
 SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -114,6 +115,18 @@ def connect(ctx: typer.Context, socket: str | None) -> Client:
     client = Client(socket or ctx.find_root().obj or default_socket())
     ctx.call_on_close(client.close)
     return client
+
+
+def group(help: str) -> typer.Typer:
+    """A command that is the first word of others, such as `blacklist list`; alone it prints its help."""
+    app = typer.Typer(help=help, add_completion=False, rich_markup_mode=None, context_settings=SETTINGS)
+
+    @app.callback(invoke_without_command=True, help=help)
+    def top(ctx: typer.Context) -> None:
+        if ctx.invoked_subcommand is None:
+            typer.echo(ctx.get_help())
+
+    return app
 
 
 def bare_name(text: str) -> str:

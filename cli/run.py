@@ -103,7 +103,7 @@ def _orders(loaded: Loaded) -> Orders:
     delta = (1000 if told.emperor_throttle is None else told.emperor_throttle) / 1000
     longest = told.emperor_max_throttle / 1000
     rules = Rules(
-        ThrottleRule(delta, 1 if strict else told.throttle_burst or 100, longest),
+        ThrottleRule(delta, 1 if strict else told.throttle_burst or ThrottleRule().burst, longest),
         BlacklistRule(delta=delta, longest=longest, enabled=not told.emperor_no_blacklist),
         heartbeat=told.emperor_required_heartbeat,
         curse=told.emperor_curse_tolerance,
