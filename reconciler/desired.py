@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
+from itertools import count
 
 from emperorctl.models.errors import Problem
 from emperorctl.models.source import Claim, FileReport, Report, Trouble
@@ -118,8 +119,8 @@ class DesiredStore:
         if broodlord is None or broodlord.vassal is None or broodlord.suspended:
             return
         own = self._zergs.setdefault(name, {})
-        numbered = (f"{name}:zerg{number}" for number in range(2, len(own) + 2))
-        zerg = next(one for one in (f"{name}:zerg", *numbered) if one not in own)
+        names = (f"{name}:zerg{number if number > 1 else ''}" for number in count(1))
+        zerg = next(one for one in names if one not in self._desired)
         self.zergs += 1
         self._zergs_sent += 1
         own[zerg] = self._zergs_sent

@@ -284,3 +284,12 @@ def test_nobody_can_reinforce_what_may_not_run() -> None:
     watched.store.reinforce("shop.ini")
     watched.store.reinforce("ghost.ini")
     assert watched.store.zergs == 0
+
+
+def test_a_zerg_never_takes_the_name_that_a_file_claims() -> None:
+    watched = Watched()
+    watched.apply(report(uwsgi(), file="/vassals/shop.ini"), report(uwsgi("shop.ini:zerg"), file="/vassals/other"))
+    watched.store.reinforce("shop.ini")
+    assert watched.store.names() == ["shop.ini", "shop.ini:zerg", "shop.ini:zerg2"]
+    claimed = watched.store.get("shop.ini:zerg")
+    assert claimed is not None and claimed.file == "/vassals/other"
