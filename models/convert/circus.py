@@ -51,7 +51,7 @@ _RULES: Rules = {
     "stdout_stream.backup_count": (("logs", "maxFiles"), whole),
 }
 _LOGS = "stdout and stderr go into one log: emperorctl logs NAME"
-_HOOK = "a hook: hooks in a manifest are commands, and this is Python inside circus"
+_HOOK = "hooks in a manifest are commands, and this is Python inside circus"
 _WHY = {
     "autostart": "a vassal runs as soon as its file is there; emperorctl stop NAME holds it down, also later",
     "respawn": "the Emperor always starts it again; emperorctl stop NAME holds it down",

@@ -193,18 +193,19 @@ class Draft:
             raise wrong(self.given, entry.line, problem.message, problem.remedy, field=entry.key)
         self._spec["command"] = words
 
-    def put(self, path: tuple[str, ...], value: Any, entry: Entry) -> None:
-        """Set a field of the spec; a value that a manifest can't hold becomes a note."""
+    def put(self, path: tuple[str, ...], value: Any, entry: Entry) -> bool:
+        """Set a field of the spec; a value that a manifest can't hold becomes a note. Whether it was set."""
         inner: Any = value
         for key in reversed(path):
             inner = {key: inner}
         if problem := _refusal({"command": ["x"], **inner}):
             self.note(entry, f"{'.'.join(path)}: {problem.message}")
-            return
+            return False
         table = self._spec
         for key in path[:-1]:
             table = table.setdefault(key, {})
         table[path[-1]] = value
+        return True
 
     def say(self, path: tuple[str, ...], value: Any) -> None:
         """Set a field that the source's own default gives: nothing is lost where it does not fit."""

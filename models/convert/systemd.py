@@ -11,7 +11,7 @@ from typing import Any
 
 from emperorctl.models.convert.draft import Conversion, Draft, Entry, Given, Note, Rules, Section, wrong
 from emperorctl.models.convert.syntax import identity, signal_word, umask, whole
-from emperorctl.models.convert.systemd_exec import reload_signal, set_command
+from emperorctl.models.convert.systemd_exec import kill_signal, set_command, set_hooks
 from emperorctl.models.convert.systemd_syntax import (
     Specifiers,
     bytes_limit,
@@ -50,13 +50,12 @@ _RULES: Rules = {
     "LimitRTTIME": (("rlimits", "rttime"), span_limit(1e-6)),
     "LimitNICE": (("rlimits", "nice"), _nice_limit),
 }
-_HOOK = "commands before and after belong into hooks in a manifest"
 _LOGS = "output is captured: emperorctl logs NAME"
 _BLACKLIST = "the Emperor never gives up: it waits longer each time; see emperorctl blacklist list"
 _ORDER = "vassals start all at once; let the program wait for what it needs"
 _SIGNALS = "only the main process gets the stop signal; after the grace period all that is left gets SIGKILL"
 _WHY = {
-    **dict.fromkeys(("ExecStartPre", "ExecStartPost", "ExecStop", "ExecStopPost", "ExecCondition"), _HOOK),
+    "ExecCondition": "there are no conditions; a preStart hook that fails is tried again later",
     **dict.fromkeys(("StandardOutput", "StandardError", "SyslogIdentifier", "LogLevelMax"), _LOGS),
     **dict.fromkeys(("StartLimitIntervalSec", "StartLimitBurst", "StartLimitInterval", "StartLimitAction"), _BLACKLIST),
     **dict.fromkeys(("KillMode", "SendSIGHUP", "SendSIGKILL", "FinalKillSignal", "RestartKillSignal"), _SIGNALS),
@@ -148,6 +147,7 @@ def _service(draft: Draft, given: Given, service: Section, specifiers: Specifier
         draft.put(("user",), meant(user).value, user)
     _working_dir(draft, service, meant, user)
     draft.carry(service, _RULES, meant)
+    set_hooks(draft, service, meant, known)
     _timeouts(draft, service)
     _reload(draft, service, meant, type_of)
     if service.take("Restart") is None:
@@ -245,7 +245,7 @@ def _reload(draft: Draft, service: Section, meant: Callable[[Entry], Entry], typ
     entries: list[Entry] = []
     for entry in service.take_all("ExecReload"):
         entries = [*entries, entry] if entry.value else []
-    found = reload_signal(entries[0].value) if len(entries) == 1 else None
+    found = kill_signal(entries[0].value) if len(entries) == 1 else None
     if found is not None and type_of != "notify-reload":
         draft.put(("reload",), {"signal": found}, entries[0])
         return

@@ -1,22 +1,28 @@
-"""The command lines of a unit: `ExecStart=` into a command, `ExecReload=` into a signal. Called by `systemd` alone."""
+"""The command lines of a unit: `ExecStart=` into a command, the ones around it into hooks, `kill` into a signal.
+
+Called by `systemd` alone.
+"""
 
 from __future__ import annotations
 
 import re
 import shlex
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from emperorctl.models.convert.draft import Draft, Entry, Given, Section, substituted, wrong
 from emperorctl.models.convert.syntax import signal_word
 from emperorctl.models.convert.systemd_syntax import unquoted_words
 
-__all__ = ["reload_signal", "set_command"]
+__all__ = ["kill_signal", "set_command", "set_hooks"]
 
 _PREFIX = re.compile(r"[-@:+!|]*")
 _WHOLE = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)\Z")
 _REFERENCE = re.compile(r"\$(?:(\$)|\{([A-Za-z_][A-Za-z0-9_]*)\})")
 _KILL = frozenset({"/bin/kill", "/usr/bin/kill", "kill"})
 _MAINPID = frozenset({"$MAINPID", "${MAINPID}"})
+_HOOKS = {"ExecStartPre": "preStart", "ExecStartPost": "postStart", "ExecStop": "preStop", "ExecStopPost": "postStop"}
+_DECISIVE = frozenset({"ExecStartPre"})
 _PREFIXES = {
     "-": "its exit code is not judged here",
     "+": "everything runs as spec.user; leave user out if it needs more rights",
@@ -40,21 +46,68 @@ def set_command(
         message = f"expected one ExecStart, found {len(entries)}"
         raise wrong(given, service.line, message, "a vassal is one command", field="[Service]")
     (entry,) = entries
-    prefix = _PREFIX.match(entry.value)
-    marks = prefix[0] if prefix else ""
+    marks = _marks(entry)
     try:
-        words = unquoted_words(meant(entry).value[len(marks) :])
-        if "@" in marks and len(words) > 1:
-            draft.changed(entry, f"the program is called by its own name and not as {words[1]}")
-            del words[1]
-        if ":" not in marks:
-            words = _with_variables(words, variables)
+        words = _words(draft, entry, meant(entry).value[len(marks) :], variables)
     except ValueError as error:
         raise wrong(given, entry.line, str(error), "mend the command line", field="ExecStart") from None
     for mark in dict.fromkeys(marks):
         if mark in _PREFIXES:
             draft.changed(Entry(f"ExecStart={mark}", "", entry.line), _PREFIXES[mark])
     draft.command(words, entry)
+
+
+def _marks(entry: Entry) -> str:
+    prefix = _PREFIX.match(entry.value)
+    return prefix[0] if prefix else ""
+
+
+def _words(draft: Draft, entry: Entry, text: str, variables: Mapping[str, str]) -> list[str]:
+    """The words to run. Raises ValueError."""
+    marks, words = _marks(entry), unquoted_words(text)
+    if "@" in marks and len(words) > 1:
+        draft.changed(entry, f"the program is called by its own name and not as {words[1]}")
+        del words[1]
+    return words if ":" in marks else _with_variables(words, variables)
+
+
+def set_hooks(draft: Draft, service: Section, meant: Callable[[Entry], Entry], variables: Mapping[str, str]) -> None:
+    """Set the hooks of the commands around ExecStart; a `kill` that stops the service sets the stop signal."""
+    for key, hook in _HOOKS.items():
+        steps: list[dict[str, Any]] = []
+        entries: list[Entry] = []
+        for entry in service.take_all(key):
+            entries = [*entries, entry] if entry.value else []
+        for entry in entries:
+            found = kill_signal(entry.value) if key == "ExecStop" else None
+            if found is not None and len(entries) == 1:
+                draft.put(("stop", "signal"), found, entry)
+                continue
+            if (step := _step(draft, entry, meant, variables)) and draft.put(("hooks", hook), [*steps, step], entry):
+                steps.append(step)
+
+
+def _step(
+    draft: Draft, entry: Entry, meant: Callable[[Entry], Entry], variables: Mapping[str, str]
+) -> dict[str, Any] | None:
+    marks = _marks(entry)
+    if "$MAINPID" in entry.value or "${MAINPID}" in entry.value:
+        draft.note(entry, "a hook is not told the main process")
+        return None
+    try:
+        words = _words(draft, entry, meant(entry).value[len(marks) :], variables)
+    except ValueError as error:
+        draft.note(entry, str(error))
+        return None
+    if ";" in words:
+        draft.note(entry, "several commands in one line: write each as a hook of its own")
+        return None
+    if "-" in marks and entry.key in _DECISIVE:
+        words = ["sh", "-c", '"$0" "$@" || :', *words]  # only there a failure would count
+    step: dict[str, Any] = {"command": words, "timeout": "1m30s"}  # systemd's default
+    if "+" in marks or "!" in marks:
+        step["asEmperor"] = True
+    return step
 
 
 def _with_variables(words: list[str], variables: Mapping[str, str]) -> list[str]:
@@ -94,7 +147,7 @@ def _quoted(word: str, variables: Mapping[str, str]) -> str:
     return "".join([*parts, shlex.quote(word[position:]) if position < len(word) else ""])
 
 
-def reload_signal(text: str) -> str | int | None:
+def kill_signal(text: str) -> str | int | None:
     """The signal of `kill -HUP $MAINPID`; None for any other command."""
     words = text.lstrip("-+!:@").split()
     if len(words) < 2 or words[0] not in _KILL or words[-1] not in _MAINPID:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from emperorctl.models.convert.systemd_exec import reload_signal
+from emperorctl.models.convert.systemd_exec import kill_signal
 from emperorctl.models.convert.systemd_syntax import span, unquoted_words
 from emperorctl.models.errors import ConfigError
 from tests.models.converting import conversion, notes, only, read_back
@@ -79,10 +79,10 @@ def test_everything_that_has_a_field() -> None:
 @pytest.mark.parametrize(
     "setting",
     [
-        "ExecStartPre=/bin/mkdir /run/x",
-        "ExecStartPost=/bin/true",
-        "ExecStop=/bin/x stop",
-        "ExecStopPost=/bin/true",
+        "ExecStartPre='open",
+        "ExecStartPost=/bin/tell $MAINPID",
+        "ExecStop=/bin/a ; /bin/b",
+        "ExecCondition=/bin/true",
         "ExecReload=/bin/x reload",
         "EnvironmentFile=-/etc/default/x",
         "PassEnvironment=A",
@@ -135,6 +135,35 @@ def test_units_around_it_are_named() -> None:
 
 def test_without_restart_it_is_said_that_the_emperor_restarts() -> None:
     assert "always starts it again" in notes(only("[Service]\nExecStart=/bin/x\n", FILE))["Restart"]
+
+
+def test_commands_around_it_are_hooks() -> None:
+    found = service(
+        "Environment=DIR=/run/x\nExecStartPre=+/bin/mkdir -p ${DIR}\nExecStartPre=-/bin/check '100%%'\n"
+        "ExecStartPost=/bin/a\nExecStop=/bin/x stop\nExecStopPost=-/bin/rm -f ${OTHER}"
+    )
+    assert found.manifest["spec"]["hooks"] == {
+        "preStart": [
+            {"command": ["/bin/mkdir", "-p", "/run/x"], "timeout": "1m30s", "asEmperor": True},
+            {"command": ["sh", "-c", '"$0" "$@" || :', "/bin/check", "100%%"], "timeout": "1m30s"},
+        ],
+        "postStart": [{"command": ["/bin/a"], "timeout": "1m30s"}],
+        "preStop": [{"command": ["/bin/x", "stop"], "timeout": "1m30s"}],
+        "postStop": [{"command": ["sh", "-c", 'set -f; exec /bin/rm -f "${OTHER}"'], "timeout": "1m30s"}],
+    }
+    assert not found.notes
+
+
+def test_more_hooks_than_there_may_be_are_named() -> None:
+    found = service("ExecStartPre=/bin/a\n" * 20)
+    assert len(found.manifest["spec"]["hooks"]["preStart"]) == 16
+    assert len(found.notes) == 4
+
+
+def test_a_kill_that_stops_it_is_its_signal() -> None:
+    found = service("ExecStop=/bin/kill -QUIT $MAINPID")
+    assert found.manifest["spec"]["stop"] == {"signal": "SIGQUIT", "gracePeriod": "1m30s"}
+    assert "hooks" not in found.manifest["spec"]
 
 
 def test_an_empty_value_forgets_what_came_before() -> None:
@@ -228,7 +257,7 @@ def test_the_home_of_another_user_is_not_guessed() -> None:
     ],
 )
 def test_reload_signals(text: str, name: str | None) -> None:
-    assert reload_signal(text) == name
+    assert kill_signal(text) == name
 
 
 @pytest.mark.parametrize(
