@@ -78,6 +78,8 @@ def lines_of(vassal: Mapping[str, Any], events: Sequence[Mapping[str, Any]], now
         ("Blacklist", _blacklist(status.get("blacklist"), now)),
         ("Log", status.get("log") or _NONE),
     ]
+    if "index" in status:
+        fields.append(("Index", str(status["index"])))
     if until_then := status.get("throttledUntil"):
         fields.append(("Throttled", f"next try {until(until_then, now)}"))
     if beat := status.get("lastHeartbeat"):
@@ -93,10 +95,23 @@ def lines_of(vassal: Mapping[str, Any], events: Sequence[Mapping[str, Any]], now
     return [
         *_fields(fields),
         *_block("Spec", list(_tree(vassal["spec"], "  "))),
+        *_block("Origins", _origins(vassal)),
         *_block("Processes", _processes(status["processes"], now)),
         *_block("Conditions", _conditions(status["conditions"], now)),
         *_block("Events", _events(events, now)),
     ]
+
+
+def _origins(vassal: Mapping[str, Any]) -> list[str]:
+    """Where each value of the spec comes from; one line for all that stand in the vassal's own file alone."""
+    found: Mapping[str, str] = vassal["status"].get("origins") or {}
+    file = vassal["status"]["file"]
+    if not found or not file:
+        return []
+    rows = [(f"{field}:", where) for field, where in found.items()]
+    if not any(where.startswith(f"{file}:") for where in found.values()):
+        rows.append(("all others:", file))
+    return aligned(rows, indent="  ")
 
 
 def _found(client: Client, names: Sequence[str], selector: str) -> tuple[list[dict[str, Any]], list[Refusal]]:

@@ -13,16 +13,18 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from emperorctl.cli.journal import Journal
+from emperorctl.cli.layers import defaults_of
 from emperorctl.cli.pidfile import PidFile
 from emperorctl.cli.rows import COLUMNS, WIDE, vassal_row
 from emperorctl.cli.table import Table
 from emperorctl.models.errors import SourceUnavailable, UserError
-from emperorctl.models.settings import Settings
+from emperorctl.models.merging import Layers
+from emperorctl.models.settings import Settings, split_vassal_set
 from emperorctl.models.status import Note, NoteType
 from emperorctl.models.uwsgi_run import UwsgiRun
 from emperorctl.monitors.base import Monitor, MonitorContext
@@ -47,6 +49,9 @@ from emperorctl.reconciler.runtime.spawn import ZygoteHandle
 from emperorctl.reconciler.sources import Sources
 from emperorctl.reconciler.state import StateFile
 from emperorctl.reconciler.views import vassal_object
+
+if TYPE_CHECKING:
+    from emperorctl.monitors.defaults import DefaultsWatch
 
 __all__ = ["Orders", "reign"]
 
@@ -161,9 +166,22 @@ class _Reign:
             extra_extensions=told.emperor_extra_extension,
             magic_exec=told.emperor_magic_exec,
             config_pipe=told.emperor_force_config_pipe,
+            set=split_vassal_set(told.vassal_set)[1],
         )
+        layers = defaults_of(told.vassal_defaults, told.vassal_set)
+        self.defaults: DefaultsWatch | None = None
+        if not isinstance(layers, Layers):
+            from emperorctl.monitors.defaults import DefaultsWatch
+
+            self.defaults = DefaultsWatch(layers, self._adopt, self.note)
+            layers = self.defaults.begin()
         self.context = MonitorContext(
-            publish=self.sources.apply, uwsgi=run, warn=self.note, watch=told.watch, nofollow=told.emperor_nofollow
+            publish=self.sources.apply,
+            uwsgi=run,
+            warn=self.note,
+            watch=told.watch,
+            nofollow=told.emperor_nofollow,
+            layers=layers,
         )
         self.monitors = [open_source(text, self.context) for text in told.emperor]
         for monitor in self.monitors:
@@ -226,6 +244,8 @@ class _Reign:
         self._listen_to_signals()
         self.tasks = [self.loop.create_task(self._observe(monitor)) for monitor in self.monitors]
         timer = self.loop.call_later(self.orders.settings.emperor_freq, self._resync)
+        if self.defaults is not None:
+            self.defaults.watch(self.context.shared, self.orders.settings.watch)
         try:
             # Let the first launches be ordered: the zygote works on them while the API is being loaded.
             await asyncio.sleep(0)
@@ -251,6 +271,8 @@ class _Reign:
             await server.close()
             if stats is not None:
                 await stats.close()
+            if self.defaults is not None:
+                self.defaults.close()
             await self.context.aclose()
             self.controller.close()
             await self.host.close()
@@ -308,16 +330,26 @@ class _Reign:
         self.loop.call_later(self.orders.settings.emperor_freq, self._resync)
         if self.ending:
             return
+        if self.defaults is not None:
+            self.defaults.check()
         for monitor in self.monitors:
-            task = self.loop.create_task(monitor.resync())
-            self.resyncing.add(task)
-            task.add_done_callback(self._resynced)
+            self._have_done(monitor.resync())
         self.controller.resync()
+
+    def _adopt(self, layers: Layers) -> None:
+        """All native vassals are merged with something else from now on."""
+        for monitor in self.monitors:
+            self._have_done(monitor.adopt(layers))
+
+    def _have_done(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self.loop.create_task(work)
+        self.resyncing.add(task)
+        task.add_done_callback(self._resynced)
 
     def _resynced(self, task: asyncio.Task[None]) -> None:
         self.resyncing.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("a resync failed", exc_info=error)
+            _log.error("looking at a source again failed", exc_info=error)
 
     def _end(self) -> None:
         """Ragnarok; a second word shortens the mercy to nothing."""

@@ -33,6 +33,13 @@ def validate(
         typer.Option("--emperor-extra-extension", metavar="EXT", help="As given to run.", show_default=False),
     ] = None,
     emperor_magic_exec: Annotated[bool, typer.Option("--emperor-magic-exec", help="As given to run.")] = False,
+    vassal_defaults: Annotated[
+        str | None, typer.Option("--vassal-defaults", metavar="FILE", help="As given to run.", show_default=False)
+    ] = None,
+    vassal_set: Annotated[
+        list[str] | None,
+        typer.Option("--vassal-set", metavar="KEY=VALUE", help="As given to run.", show_default=False),
+    ] = None,
 ) -> None:
     """Say what is wrong with files, directories or patterns, and where.
 
@@ -41,6 +48,7 @@ def validate(
     """
     if not paths:
         raise UserError("expected at least one file, directory or pattern")
+    from emperorctl.cli.layers import layers_of
     from emperorctl.models.uwsgi_run import UwsgiRun
     from emperorctl.monitors.validate import validate as verdicts_on
 
@@ -50,7 +58,7 @@ def validate(
         extra_extensions=tuple(emperor_extra_extension or ()),
         magic_exec=emperor_magic_exec,
     )
-    verdicts = verdicts_on(paths, run)
+    verdicts = verdicts_on(paths, run, layers_of(vassal_defaults, vassal_set or ()))
     for verdict in verdicts:
         # In the order of the files, also where both streams are one.
         if verdict.accepted:

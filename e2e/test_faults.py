@@ -464,7 +464,8 @@ def test_what_a_vassal_is_born_with(household: Household, protocol: bool) -> Non
         assert seen["stdin"] == "/dev/null"
         assert seen["sid"] is True and int(seen["blocked"], 16) == 0
         expected = {"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LC_ALL", "MINE"}
-        expected |= {"EMPEROR_VASSAL_NAME", "EMPEROR_VASSAL_GENERATION", "EMPERORCTL_INSTANCE"}
+        expected |= {f"EMPEROR_VASSAL_{what}" for what in ("NAME", "MONITOR", "GENERATION", "INDEX")}
+        expected |= {"EMPERORCTL_INSTANCE"}
         expected |= {"UWSGI_EMPEROR_FD"} if protocol else set()
         optional = {name for name in seen["env"] if name in ("LANG", "TZ") or name.startswith("LC_")}
         assert set(seen["env"]) - optional == expected - optional

@@ -47,6 +47,10 @@ class Document:
                 return place[0], place[1]
         return self.line, None
 
+    def file_of(self, path: Path) -> str:
+        """The file that a field comes from, where it is not this document's own; empty for its own."""
+        return ""
+
     def source_of(self, path: Path) -> str | None:
         """An unquoted scalar as it was written; None for anything else."""
         place = self._known().get(path)

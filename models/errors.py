@@ -53,7 +53,9 @@ class Problem:
 
     def at(self, file: str, line: int | None = None) -> Problem:
         """The same problem, with its place filled in where it has none yet."""
-        return replace(self, file=self.file or file, line=self.line or line)
+        if self.file:
+            return self if self.file != file or self.line else replace(self, line=line)
+        return replace(self, file=file, line=self.line or line)
 
     def sentence(self) -> str:
         """One line for people: `FILE:LINE:COLUMN: FIELD: MESSAGE (REMEDY)`."""

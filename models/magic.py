@@ -1,10 +1,10 @@
 """uWSGI's magic variables: `%n` and its like, expanded in the strings of a native manifest.
 
-Called by `manifest` and `patches`; uWSGI expands its own files itself. What each stands for was compared with uWSGI
+Called by `expansion` and `patches`; uWSGI expands its own files itself. What each stands for was compared with uWSGI
 2.0.31:
 `%d` ends with a slash, `%e` has no dot, `%1` of a short path is empty, `%j` is the hash's bytes in memory order.
-One difference: uWSGI drops what it does not know, here it is an error. Not in here: any I/O; whoever calls
-says what the file and the machine are.
+One difference: uWSGI drops what it does not know, here it is an error. Not in here: any I/O (whoever calls says what
+the file and the machine are), and a manifest's other placeholders (`expansion`).
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from emperorctl.models.errors import ConfigError, Problem
 from emperorctl.models.names import printable
 
-__all__ = ["VARIABLES", "Lazy", "Place", "expand"]
+__all__ = ["VARIABLES", "Lazy", "Place", "Reader", "expand", "value_of"]
 
 Lazy = str | Callable[[], str]
 """A value, or how to get it when some file first asks for it."""
+Reader = Callable[[str], str]
+"""How to get what has this name. Raises ConfigError, without a place."""
 
 VARIABLES = {
     "o": "the file's name as the source gave it",
@@ -58,6 +60,8 @@ class Place:
 
     `name` is the name as the source gave it, `path` the absolute path. `time` is in Unix seconds, and should be that
     of the Emperor's start: a value that differs at every look would replace the process at every touch.
+    `environment` reads a variable, `content` a file, which may be relative to the manifest's directory; None where
+    that is not allowed.
     """
 
     name: str
@@ -72,16 +76,19 @@ class Place:
     gid: Lazy = ""
     group: Lazy = ""
     time: float | Callable[[], float] = 0.0
+    environment: Reader | None = None
+    content: Reader | None = None
 
 
 def expand(text: str, place: Place) -> str:
     """The text with every variable replaced, once. Raises ConfigError, without a place, on an unknown one."""
     if "%" not in text:
         return text
-    return _VARIABLE.sub(lambda match: _value(match[1], place), text)
+    return _VARIABLE.sub(lambda match: value_of(match[1], place), text)
 
 
-def _value(variable: str, place: Place) -> str:
+def value_of(variable: str, place: Place) -> str:
+    """What one letter stands for. Raises ConfigError, without a place, where it is none of `VARIABLES`."""
     directory, _, file = place.path.rpartition("/")
     stem, dot, extension = file.rpartition(".")
     match _CAPITALS.get(variable, variable):
@@ -149,7 +156,7 @@ def _unknown(variable: str) -> ConfigError:
     if not variable:
         return ConfigError(Problem("UnknownVariable", "a lone % at the end", "write %% for a percent sign"))
     if variable == "(":
-        message = "placeholders such as %(name) are not supported yet"
+        message = "%( begins a placeholder that is not known here"
         return ConfigError(Problem("UnknownVariable", message, "write the value out, or %% for a percent sign"))
     known = " ".join(f"%{name}" for name in VARIABLES)
     remedy = f"write %% for a percent sign; known are {known}"

@@ -18,10 +18,12 @@ from pydantic import ValidationError
 from emperorctl.models.documents import Document, Format, Path, parse
 from emperorctl.models.durations import format_duration
 from emperorctl.models.errors import ConfigError, Problem
-from emperorctl.models.magic import Place, expand
+from emperorctl.models.expansion import Expansion
+from emperorctl.models.magic import Place
 from emperorctl.models.manifest_fields import UNLIMITED, LimitPair, Manifest, Spec, described
 from emperorctl.models.manifest_hooks import HookStep
 from emperorctl.models.manifest_problems import problem_at, problem_of
+from emperorctl.models.merging import NO_LAYERS, Layers, Merged, origins
 from emperorctl.models.names import manifest_name
 from emperorctl.models.source import Claim
 from emperorctl.models.vassal import (
@@ -40,7 +42,7 @@ from emperorctl.models.vassal import (
     Vassal,
 )
 
-__all__ = ["API_VERSIONS", "FORMATS", "KINDS", "Recognised", "read_manifests", "recognise"]
+__all__ = ["API_VERSIONS", "FORMATS", "KINDS", "Recognised", "read_manifests", "recognise", "require_known"]
 
 API_VERSIONS = ("emperor/v1",)
 KINDS = ("Vassal",)
@@ -79,13 +81,14 @@ def recognise(data: bytes, format: Format) -> Recognised:
 
 
 def read_manifests(  # noqa: PLR0913
-    data: bytes, format: Format, *, file: str, stem: str, place: Place, source: str
+    data: bytes, format: Format, *, file: str, stem: str, place: Place, source: str, layers: Layers = NO_LAYERS
 ) -> list[Claim]:
     """One claim for each document of a file.
 
     `file` is the path as shown to people, `stem` the name of a manifest that gives none, `source` the monitor's
-    address. A document that is wrong but says its name is a claim with a problem; ConfigError means that
-    the file as a whole can't be used: its syntax, a missing or wrong name, two documents of one name.
+    address; `layers` are merged with what each document says. A document that is wrong but says its name is a claim
+    with a problem; ConfigError means that the file as a whole can't be used: its syntax, a missing or wrong name, two
+    documents of one name.
     """
     try:
         documents = _documents(data, format)
@@ -104,7 +107,7 @@ def read_manifests(  # noqa: PLR0913
             raise ConfigError(problem)
         names[name] = document.line
         try:
-            vassal = _vassal(document, name, place, file, source)
+            vassal = _vassal(Merged(document, layers) if layers else document, name, place, file, source)
             claims.append(Claim(name, vassal=vassal))
         except ConfigError as error:
             claims.append(Claim(name, problem=error.problem.at(file, document.line)))
@@ -153,34 +156,19 @@ def _require_known(document: Document, field: str, known: tuple[str, ...]) -> No
     raise ConfigError(problem)
 
 
-def _expanded(value: Any, path: Path, place: Place, document: Document) -> Any:
-    """The same data with the magic variables of its strings expanded; keys stay as they are, null is refused."""
-    if isinstance(value, str):
-        if "%" not in value:
-            return value
-        try:
-            return expand(value, place)
-        except ConfigError as error:
-            problem = error.problem
-            wrong = problem_at(document, path, problem.reason, problem.message, problem.remedy)
-            raise ConfigError(wrong) from None
-    if isinstance(value, dict):
-        return {key: _expanded(inner, (*path, key), place, document) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_expanded(inner, (*path, index), place, document) for index, inner in enumerate(value)]
-    if value is None:
-        # `user:` with nothing behind it must not come to mean the Emperor's own user.
-        remedy = 'write a value, "" for an empty string, or remove the field'
-        raise ConfigError(problem_at(document, path, "InvalidValue", "expected a value, got nothing", remedy))
-    return value
+def require_known(document: Document) -> None:
+    """Refuse (ConfigError) a document that does not say what it is, or says something else."""
+    _require_known(document, "kind", KINDS)
+    _require_known(document, "apiVersion", API_VERSIONS)
 
 
 def _vassal(document: Document, name: str, place: Place, file: str, source: str) -> Vassal:
-    _require_known(document, "kind", KINDS)
-    _require_known(document, "apiVersion", API_VERSIONS)
+    require_known(document)
     data = dict(document.data)
+    known = {"vassal.name": name, "vassal.monitor": source, "vassal.file": file}
+    expansion = Expansion(document, place, known)
     if "spec" in data:
-        data["spec"] = _expanded(data["spec"], ("spec",), place, document)
+        data["spec"] = expansion.of(data["spec"], ("spec",))
     try:
         manifest = Manifest.model_validate(data)
     except ValidationError as error:
@@ -203,6 +191,8 @@ def _vassal(document: Document, name: str, place: Place, file: str, source: str)
         labels=metadata.labels or EMPTY,
         annotations=metadata.annotations or EMPTY,
         spec=_effective(spec),
+        origins=origins(document),
+        late=expansion.late,
     )
 
 
@@ -242,6 +232,8 @@ def _hook_steps(spec: Spec) -> tuple[list[HookStep], ...]:
 def _effective(spec: Spec) -> dict[str, Any]:
     """The spec as it is meant, in the manifest's words: variables expanded, defaults filled in."""
     out: dict[str, Any] = {"command": list(spec.command), "env": dict(spec.env)}
+    if spec.vars:
+        out["vars"] = dict(spec.vars)
     optional = {"workingDir": spec.working_dir, "user": spec.user, "group": spec.group, "nice": spec.nice}
     out |= {key: value for key, value in optional.items() if value is not None}
     if spec.umask is not None:

@@ -57,6 +57,7 @@ __all__ = [
 
 UNLIMITED = "unlimited"
 _LIMIT_MAX = 2**63 - 1
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,62}\Z")
 _RESERVED = ("EMPERORCTL_", "UWSGI_EMPEROR_")
 _LISTEN_RESERVED = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
 _NOTIFY_RESERVED = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
@@ -78,6 +79,15 @@ def _environment(value: Any) -> Any:
             raise refused("is a reserved name", f"{prefixes} are set by the Emperor", key=name)
         if isinstance(content, str) and len(name.encode()) + len(content.encode()) + 1 > ARGUMENT_MAX:
             raise refused(f"is longer than {ARGUMENT_MAX} bytes", "pass it in a file", key=name)
+    return value
+
+
+def _variables(value: Any) -> Any:
+    for name in value if isinstance(value, dict) else ():
+        if not _VARIABLE.match(name):
+            raise refused("is not a name for a variable", "use A-Z a-z 0-9 _ - . and begin with a letter", key=name)
+        if name.startswith("vassal."):
+            raise refused("is a reserved name", "%(vassal.*) is what the Emperor knows of a vassal", key=name)
     return value
 
 
@@ -272,7 +282,8 @@ class Rlimits(Fields):
 
 
 class Spec(Fields):
-    """What runs, and how. uWSGI's magic variables (%n, %d …) work in every string; %% is a percent sign."""
+    """What runs, and how. Every string may hold uWSGI's magic variables (%n, %d …), %(name) from vars or such as
+    %(vassal.name), $(ENV) and @(file); %%, $$( and @@( are a percent sign, $( and @(."""
 
     command: Annotated[
         list[Argument],
@@ -283,6 +294,11 @@ class Spec(Fields):
         dict[str, Text],
         BeforeValidator(_environment),
         Field(description="Environment variables, on top of a short base environment. Values are strings."),
+    ] = Field({})
+    vars: Annotated[
+        dict[str, Text],
+        BeforeValidator(_variables),
+        Field(description="Texts to use as %(name) in any string of spec, also of each other."),
     ] = Field({})
     working_dir: Directory | None = Field(None, description="The directory it starts in; an absolute path.")
     user: Identity | None = Field(None, description="The user it runs as: a name or a decimal id.")

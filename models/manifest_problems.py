@@ -5,10 +5,11 @@ Called by `manifest` with pydantic's errors. Not in here: any rule about what is
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from emperorctl.models.documents import Document, Path
 from emperorctl.models.errors import Problem
@@ -16,7 +17,7 @@ from emperorctl.models.manifest_fields import Manifest, described
 from emperorctl.models.names import printable
 from emperorctl.models.suggest import folded, nearest
 
-__all__ = ["dotted", "problem_at", "problem_of"]
+__all__ = ["dotted", "model_at", "path_of", "problem_among", "problem_at", "problem_of"]
 
 _ELSEWHERE = {
     "args": "spec.command",
@@ -92,15 +93,20 @@ def dotted(path: Path) -> str:
 
 
 def problem_at(document: Document, path: Path, reason: str, message: str, remedy: str = "") -> Problem:
-    """A problem with one field of a document, without the file's name."""
+    """A problem with one field of a document, without the file's name unless the field comes from elsewhere."""
     line, column = document.line_of(path)
-    return Problem(reason, message, remedy, line=line, column=column, field=dotted(path))
+    file = document.file_of(path)
+    return Problem(reason, message, remedy, file=file, line=line, column=column, field=dotted(path))
 
 
 def problem_of(error: ValidationError, document: Document) -> Problem:
     """The most telling of the errors: the first in the file, what is missing last; the others are counted."""
-    found = error.errors(include_url=False)
-    places = [document.line_of(_path(item)) for item in found]
+    return problem_among(error.errors(include_url=False), document)
+
+
+def problem_among(found: Sequence[ErrorDetails], document: Document) -> Problem:
+    """The same of some of pydantic's errors, at least one."""
+    places = [document.line_of(path_of(item)) for item in found]
     order = [
         (item["type"] == "missing", place[0] or 0, place[1] or 0, index)
         for index, (item, place) in enumerate(zip(found, places, strict=True))
@@ -109,10 +115,10 @@ def problem_of(error: ValidationError, document: Document) -> Problem:
     reason, message, remedy = _words(item, document)
     if len(found) > 1:
         message += f"; and {len(found) - 1} more in this document"
-    return problem_at(document, _path(item), reason, message, remedy)
+    return problem_at(document, path_of(item), reason, message, remedy)
 
 
-def _path(item: Any) -> Path:
+def path_of(item: Any) -> Path:
     """The place of an error: pydantic's, and the member that one of our own names."""
     path = tuple(part for part in item["loc"] if part != "[key]")
     key = item.get("ctx", {}).get("key")
@@ -120,7 +126,7 @@ def _path(item: Any) -> Path:
 
 
 def _words(item: dict[str, Any], document: Document) -> tuple[str, str, str]:
-    path, value, context = _path(item), item["input"], item.get("ctx", {})
+    path, value, context = path_of(item), item["input"], item.get("ctx", {})
     got = described(value, document.source_of(path))
     match item["type"]:
         case "refused":
@@ -137,7 +143,7 @@ def _words(item: dict[str, Any], document: Document) -> tuple[str, str, str]:
             return "InvalidValue", f"expected {expected}, got {got}", ""
         case "string_type":
             return "InvalidValue", f"expected a string, got {got}", _quoted(value, document.source_of(path))
-        case "model_type" if isinstance(value, str) and value in _names(_model_at(path)):
+        case "model_type" if isinstance(value, str) and value in _names(model_at(path)):
             return "InvalidValue", f"expected a mapping, got {got}", f"write {{{value}: {{}}}}"
         case "literal_error":
             return "InvalidValue", f"expected {context['expected'].replace(chr(39), '')}, got {got}", ""
@@ -154,9 +160,11 @@ def _quoted(value: Any, source: str | None) -> str:
 
 def _unknown(path: Path) -> tuple[str, str, str]:
     parent, word = path[:-1], str(path[-1])
-    model = _model_at(parent)
+    model = model_at(parent)
     known = _names(model)
-    suggestion = nearest(word, known)
+    # What other tools call it says more than a likeness.
+    alike = [name for name in known if folded(word) not in _ELSEWHERE or folded(name) == folded(word)]
+    suggestion = nearest(word, alike)
     if suggestion is None:
         there = _ELSEWHERE.get(folded(word)) or next(
             (full for full in _everything(Manifest, "") if folded(full.rpartition(".")[2]) == folded(word)), None
@@ -181,7 +189,8 @@ def _inner(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
-def _model_at(path: Path) -> type[BaseModel] | None:
+def model_at(path: Path) -> type[BaseModel] | None:
+    """The model of the mapping at a path; None where there is none, or any keys may be."""
     model: type[BaseModel] | None = Manifest
     for part in path:
         if model is None:

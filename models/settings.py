@@ -7,14 +7,25 @@ and what the parts of the Emperor make of a value.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Literal
 
-__all__ = ["BY_NAME", "NOT_YET", "OPTIONS", "PREFIX", "REFUSED", "Group", "Kind", "Option", "Settings"]
+__all__ = [
+    "BY_NAME",
+    "NOT_YET",
+    "OPTIONS",
+    "PREFIX",
+    "REFUSED",
+    "Group",
+    "Kind",
+    "Option",
+    "Settings",
+    "split_vassal_set",
+]
 
 PREFIX = "EMPERORCTL_"
 """What every environment variable begins with."""
@@ -182,7 +193,8 @@ class Settings:
     emperor_force_config_pipe: bool = _flag(
         Group.UWSGI, "Vassals get their config through a socket instead of reading the file.")
     vassal_set: tuple[str, ...] = _list(
-        Group.UWSGI, "Passed to every uWSGI vassal as --set.", "KEY=VALUE", aliases=("vassals-set",))
+        Group.UWSGI, "Passed to every uWSGI vassal as --set; a KEY that begins with spec. or metadata. is set in every"
+        " native manifest.", "KEY=VALUE", aliases=("vassals-set",))
     vassals_include: tuple[str, ...] = _list(
         Group.UWSGI, "Included in every uWSGI vassal, after its config.", "FILE")
     vassals_include_before: tuple[str, ...] = _list(
@@ -298,6 +310,14 @@ BY_NAME: Mapping[str, Option] = MappingProxyType(
 )
 """Every option by its names."""
 
+
+def split_vassal_set(given: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The values of `vassal-set` that are meant for native manifests, and those for uWSGI configs, in their order."""
+    values = tuple(given)
+    native = tuple(text for text in values if text.startswith(("spec.", "metadata.")))
+    return native, tuple(text for text in values if text not in native)
+
+
 NOT_YET = frozenset(
     {
         "emperor_cap",
@@ -305,8 +325,6 @@ NOT_YET = frozenset(
         "emperor_tyrant_initgroups",
         "emperor_tyrant_nofollow",
         "emperor_use_clone",
-        "vassal_defaults",
-        "vassal_set",
         "vassals_include",
         "vassals_include_before",
         "vassals_inherit",

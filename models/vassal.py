@@ -185,6 +185,8 @@ class Vassal:
     `on_demand`: the sockets that start it. They are not part of `launch`: where they change, a sleeping vassal's are
     only bound anew. `suspend`: its file holds it down.
     `config` is the text that travels to the process, for a launch with `config_pipe`.
+    `origins` say where the values of its spec come from (see `merging`). `late`: some are filled in when it is launched
+    (see `late`).
     """
 
     name: str
@@ -206,6 +208,8 @@ class Vassal:
     labels: Mapping[str, str] = field(default_factory=lambda: EMPTY)
     annotations: Mapping[str, str] = field(default_factory=lambda: EMPTY)
     spec: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
+    origins: tuple[tuple[str, str], ...] = field(default=(), compare=False)
+    late: bool = False
 
 
 @dataclass(frozen=True, slots=True)

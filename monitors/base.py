@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from emperorctl.models.merging import NO_LAYERS, Layers
 from emperorctl.models.source import Publish
 from emperorctl.models.status import Note
 from emperorctl.models.uwsgi_run import UwsgiRun
@@ -38,6 +39,10 @@ class Monitor(Protocol):
         """List everything again; publish what differs from what was last published, and what is present."""
         ...
 
+    async def adopt(self, layers: Layers) -> None:
+        """From now on merge native manifests with these; look at all of them again and publish what differs."""
+        ...
+
     def describe_watch(self) -> str:
         """How changes are noticed: `inotify` or `poll`."""
         ...
@@ -56,7 +61,8 @@ class MonitorContext:
     """What monitors are given.
 
     `publish` and `warn` are called from the event loop and must not block. `uwsgi` says how uWSGI vassals are run.
-    `nofollow`: a link's own time alone counts as its touch. `poll_interval` is in seconds.
+    `nofollow`: a link's own time alone counts as its touch. `poll_interval` is in seconds. `layers` are what native
+    manifests are merged with at first.
     """
 
     publish: Publish
@@ -66,6 +72,7 @@ class MonitorContext:
     nofollow: bool = False
     poll_interval: float = INTERVAL
     shared: Shared = field(default_factory=Shared)
+    layers: Layers = NO_LAYERS
 
     async def aclose(self) -> None:
         """End the parser's process. To be called when no monitor runs any more."""

@@ -25,5 +25,5 @@ def directory_layout(path: str, component: str = "*", *, extra: tuple[str, ...] 
 def open_directory(path: str, context: MonitorContext) -> FileMonitor:
     """A monitor of the files in a directory; `path` may be relative to the current one."""
     layout = directory_layout(path, extra=context.uwsgi.extra_extensions)
-    setting = Setting(layout.source, layout.root, layout.root, context.uwsgi, local_facts())
+    setting = Setting(layout.source, layout.root, layout.root, context.uwsgi, local_facts(), context.layers)
     return FileMonitor(layout, setting, context)

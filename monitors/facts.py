@@ -14,6 +14,7 @@ from functools import cache
 from importlib import metadata
 
 from emperorctl.monitors.parsing import Facts
+from emperorctl.monitors.placeholders import SHARED
 
 __all__ = ["local_facts"]
 
@@ -30,6 +31,7 @@ def local_facts() -> Facts:
         gid=str(os.getgid()),
         group=_group(os.getgid()),
         time=time.time(),
+        environ={name: os.environ[name] for name in SHARED if name in os.environ},
     )
 
 

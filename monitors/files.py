@@ -17,6 +17,8 @@ from dataclasses import replace
 from typing import Any
 
 from emperorctl.models.errors import Problem
+from emperorctl.models.manifest import FORMATS
+from emperorctl.models.merging import Layers
 from emperorctl.models.source import Change, FileReport, Trouble
 from emperorctl.models.status import Note, NoteType
 from emperorctl.monitors.base import MonitorContext
@@ -98,6 +100,13 @@ class FileMonitor:
     def describe_watch(self) -> str:
         """See `Monitor`."""
         return self._tree.watcher.kind if self._tree.watcher is not None else "none"
+
+    async def adopt(self, layers: Layers) -> None:
+        """See `Monitor`."""
+        async with self._lock:
+            self._setting = replace(self._setting, layers=layers)
+            # What is uWSGI's among them comes out as before.
+            await self._examine(file for file in self._tree.files() if file.name.endswith(tuple(FORMATS)))
 
     # Watching
 
@@ -291,7 +300,7 @@ class FileMonitor:
                     file.remember(found.fingerprint)
                     outside[found.uid].append((file, file.turn, found, order))
                     return None
-                parsed = refused or parse(order, self._setting)
+                parsed = refused or parse(order, self._setting, own=True)
         file.busy_since = None
         file.remember(found.fingerprint)
         return self._report(file, parsed, found.touch, digest)
@@ -334,7 +343,7 @@ class FileMonitor:
             if not _trusted(content, order.extension):
                 await self._parse_outside([(file, turn, content, order)])
                 return
-        parsed = unparsed(order, answer) if isinstance(answer, Problem) else parse(order, self._setting)
+        parsed = unparsed(order, answer) if isinstance(answer, Problem) else parse(order, self._setting, own=True)
         digest = hashlib.blake2b(content.data, digest_size=16).hexdigest()
         report = self._report(file, parsed, content.touch, digest)
         self._publish([] if report is None else [report])
@@ -370,7 +379,7 @@ class FileMonitor:
         if self._context.nofollow:
             touch = (touch[0], touch[0])
         report = FileReport(file.shown, parsed.claims, parsed.problem, parsed.fallback_name, touch, digest)
-        if report == file.report:
+        if report == file.report and _origins(report) == _origins(file.report):
             return None
         file.report = report
         return report
@@ -386,6 +395,11 @@ class FileMonitor:
         if asyncio.get_running_loop().time() >= self._slice_end:
             await asyncio.sleep(0)
             self._start_slice()
+
+
+def _origins(report: FileReport) -> list[object]:
+    """Where the values come from, which two vassals may differ in and still be equal."""
+    return [claim.vassal.origins for claim in report.claims if claim.vassal is not None]
 
 
 def _spot(folder: Folder) -> _Look:

@@ -34,5 +34,5 @@ def glob_layout(pattern: str, *, extra: tuple[str, ...] = ()) -> Layout:
 def open_glob(pattern: str, context: MonitorContext) -> FileMonitor:
     """A monitor of the files that fit a pattern."""
     layout = glob_layout(pattern, extra=context.uwsgi.extra_extensions)
-    setting = Setting(layout.source, layout.root, None, context.uwsgi, local_facts())
+    setting = Setting(layout.source, layout.root, None, context.uwsgi, local_facts(), context.layers)
     return FileMonitor(layout, setting, context)

@@ -7,22 +7,26 @@ parsers end here. Not in here: reading, and the choice of where to parse (`files
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from emperorctl.models import manifest, uwsgi
 from emperorctl.models.errors import ConfigError, Problem
 from emperorctl.models.magic import Place
+from emperorctl.models.merging import NO_LAYERS, Layers
 from emperorctl.models.names import printable, uwsgi_name
 from emperorctl.models.patches import patch_of
 from emperorctl.models.source import Claim
 from emperorctl.models.uwsgi_run import UwsgiRun, uwsgi_vassal
+from emperorctl.monitors.placeholders import Reach
 
 __all__ = ["Facts", "Order", "Parsed", "Setting", "parse", "refused_name", "too_complex", "unparsed"]
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the magic variables say of this machine and this Emperor. `time` is the Emperor's start in Unix seconds."""
+    """What the magic variables say of this machine and this Emperor. `time` is the Emperor's start in Unix seconds,
+    `environ` what any manifest may know of its environment."""
 
     hostname: str = ""
     version: str = ""
@@ -32,17 +36,19 @@ class Facts:
     gid: str = ""
     group: str = ""
     time: float = 0.0
+    environ: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What all files of one source have in common."""
+    """What all files of one source have in common; `layers` are what native manifests are merged with."""
 
     source: str
     vassals_dir: str
     working_dir: str | None
     run: UwsgiRun
     facts: Facts
+    layers: Layers = NO_LAYERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +105,10 @@ def unparsed(order: Order, problem: Problem) -> Parsed:
     return Parsed((), problem.at(order.file), _fallback(order))
 
 
-def parse(order: Order, setting: Setting) -> Parsed:
-    """What a file claims. Never raises for what is in the file."""
+def parse(order: Order, setting: Setting, *, own: bool = False) -> Parsed:
+    """What a file claims. Never raises for what is in the file. `own`: it is known to be root's or this user's."""
     try:
-        return Parsed(tuple(_claims(order, setting)))
+        return Parsed(tuple(_claims(order, setting, own)))
     except ConfigError as error:
         return unparsed(order, error.problem)
     except (RecursionError, MemoryError):
@@ -119,7 +125,7 @@ def too_complex(order: Order) -> Problem:
     )
 
 
-def _claims(order: Order, setting: Setting) -> list[Claim]:
+def _claims(order: Order, setting: Setting, own: bool) -> list[Claim]:
     form = manifest.FORMATS.get(order.extension)
     kind = "uwsgi" if form is None else manifest.recognise(order.data, form)
     run = setting.run
@@ -152,8 +158,11 @@ def _claims(order: Order, setting: Setting) -> list[Claim]:
         form,
         file=order.file,
         stem=order.stem,
-        place=_place(order, setting),
+        place=_place(
+            order, setting, Reach(os.path.dirname(order.path), os.environ if own else setting.facts.environ, own)
+        ),
         source=setting.source,
+        layers=setting.layers,
     )
     if kind == "unknown":  # it parses, and says of itself neither the one nor the other
         raise ConfigError(
@@ -166,7 +175,7 @@ def _claims(order: Order, setting: Setting) -> list[Claim]:
     return claims
 
 
-def _place(order: Order, setting: Setting) -> Place:
+def _place(order: Order, setting: Setting, reach: Reach | None = None) -> Place:
     facts = setting.facts
     return Place(
         name=order.identity,
@@ -181,6 +190,8 @@ def _place(order: Order, setting: Setting) -> Place:
         gid=facts.gid,
         group=facts.group,
         time=facts.time,
+        environment=None if reach is None else reach.variable,
+        content=None if reach is None else reach.content,
     )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from emperorctl.models.errors import Problem
+from emperorctl.models.merging import NO_LAYERS, Layers
 from emperorctl.models.names import printable
 from emperorctl.models.source import Change, FileReport, Report
 from emperorctl.models.uwsgi_run import UwsgiRun
@@ -41,13 +42,14 @@ class Verdict:
         return not self.problems
 
 
-def validate(paths: Sequence[str], run: UwsgiRun) -> list[Verdict]:
+def validate(paths: Sequence[str], run: UwsgiRun, layers: Layers = NO_LAYERS) -> list[Verdict]:
     """A verdict on every file that the sources lead to, in order; a path that leads nowhere gets one too.
 
-    To be called outside of any event loop. Raises UserError for a source of an unknown scheme.
+    `layers` are what native manifests are merged with. To be called outside of any event loop. Raises UserError for a
+    source of an unknown scheme.
     """
     sources = [(text, *split_source(text)) for text in paths]
-    reports, nowhere = asyncio.run(_look(sources, run))
+    reports, nowhere = asyncio.run(_look(sources, run, layers))
     verdicts = [Verdict(problem.file, (), (problem,)) for problem in nowhere]
     owners: dict[str, str] = {}
     for report in sorted(reports.values(), key=lambda report: report.file):
@@ -63,7 +65,9 @@ def validate(paths: Sequence[str], run: UwsgiRun) -> list[Verdict]:
     return verdicts
 
 
-async def _look(sources: Sequence[tuple[str, str, str]], run: UwsgiRun) -> tuple[dict[str, FileReport], list[Problem]]:
+async def _look(
+    sources: Sequence[tuple[str, str, str]], run: UwsgiRun, layers: Layers
+) -> tuple[dict[str, FileReport], list[Problem]]:
     reports: dict[str, FileReport] = {}
     nowhere: list[Problem] = []
 
@@ -83,7 +87,7 @@ async def _look(sources: Sequence[tuple[str, str, str]], run: UwsgiRun) -> tuple
                 continue
             working_dir = layout.root if layout.flat else None
             await FileMonitor(
-                layout, Setting(layout.source, layout.root, working_dir, run, local_facts()), context
+                layout, Setting(layout.source, layout.root, working_dir, run, local_facts(), layers), context
             ).list_once()
             if len(reports) + len(nowhere) == before and not reports.keys() & {printable(os.path.abspath(path))}:
                 nowhere += _nothing(scheme, text, path)

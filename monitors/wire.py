@@ -16,6 +16,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from emperorctl.models.merging import NO_LAYERS, Layers
 from emperorctl.models.names import printable
 from emperorctl.models.uwsgi_run import UwsgiRun
 from emperorctl.monitors.parsing import Facts, Order, Parsed, Setting
@@ -44,6 +45,7 @@ def encode_job(orders: Sequence[Order], setting: Setting) -> bytes:
         "working_dir": setting.working_dir,
         "run": _runs().dump_python(setting.run, mode="json"),
         "facts": asdict(setting.facts),
+        "layers": _layers_out(setting.layers),
         "orders": [[o.file, o.path, o.identity, o.inode, o.executable, o.on_demand, len(o.data)] for o in orders],
     }
     return b"".join([json.dumps(head).encode(), b"\n", *(order.data for order in orders)])
@@ -54,13 +56,28 @@ def decode_job(data: bytes) -> tuple[list[Order], Setting]:
     line, _, rest = data.partition(b"\n")
     head = json.loads(line)
     run = _runs().validate_python(head["run"])
-    setting = Setting(head["source"], head["vassals_dir"], head["working_dir"], run, Facts(**head["facts"]))
+    facts, layers = Facts(**head["facts"]), _layers_in(head["layers"])
+    setting = Setting(head["source"], head["vassals_dir"], head["working_dir"], run, facts, layers)
     orders, position = [], 0
     for file, path, identity, inode, executable, on_demand, size in head["orders"]:
         data = rest[position : position + size]
         orders.append(Order(file, path, identity, inode, data, executable, on_demand))
         position += size
     return orders, setting
+
+
+def _layers_out(layers: Layers) -> list[Any] | None:
+    if not layers:
+        return None
+    lines = [[list(path), line] for path, line in layers.lines.items()]
+    return [dict(layers.defaults), dict(layers.given), layers.file, lines]
+
+
+def _layers_in(sent: list[Any] | None) -> Layers:
+    if sent is None:
+        return NO_LAYERS
+    defaults, given, file, lines = sent
+    return Layers(defaults, given, file, {tuple(path): line for path, line in lines})
 
 
 def encode_result(parsed: Parsed) -> bytes:

@@ -35,6 +35,7 @@ from emperorctl.models.vassal import Desired, ReloadMethod
 from emperorctl.reconciler.clock import Clock
 from emperorctl.reconciler.desired import DesiredStore
 from emperorctl.reconciler.host import Host
+from emperorctl.reconciler.indexes import Indexes
 from emperorctl.reconciler.plan import Rules, plan
 from emperorctl.reconciler.queue import Scheduler, WorkQueue
 from emperorctl.reconciler.vigil import HUNG
@@ -59,6 +60,7 @@ class Record:
     phase: str = ""
     born: float = 0.0
     stamps: dict[str, float] = field(default_factory=dict)
+    index: int = 0
 
 
 class Controller:
@@ -78,6 +80,7 @@ class Controller:
         self._throttle = Throttles()
         self._mercy: float | None = None
         self._all_gone: Callable[[], None] | None = None
+        self._indexes = Indexes()
         self._queue = WorkQueue(scheduler, self._schedule)
 
     def wake(self, name: str) -> None:
@@ -115,7 +118,7 @@ class Controller:
         if record is None:
             if desired is None or self._mercy is not None:
                 return
-            record = self.records[name] = Record(born=self._clock.wall())
+            record = self.records[name] = Record(born=self._clock.wall(), index=self._indexes.take())
         observed = self.host.observe(name)
         now, zergs = self._clock.monotonic(), self.store.zergs
         listening = self.host.sockets.listening(name)
@@ -171,7 +174,8 @@ class Controller:
                 self._attend(name, action)
                 return
             case Spawn(vassal=vassal):
-                self.host.launch(vassal, action.number, self._generation(name), urgent=action.urgent)
+                index, generation = self.records[name].index, self._generation(name)
+                self.host.launch(vassal, action.number, generation, index=index, urgent=action.urgent)
             case TellReload(vassal=vassal):
                 if vassal.launch.config_pipe:
                     self.host.configure(name, action.number, vassal.config)
@@ -190,7 +194,7 @@ class Controller:
             case Forget():
                 # Told first: the last state of the object is still there to be shown.
                 self.forgotten(name)
-                del self.records[name]
+                self._indexes.give_back(self.records.pop(name).index)
                 self.host.forget(name)
                 self._report_if_all_gone()
         kind = NoteType.WARNING if isinstance(action, Kill) or action.reason == HUNG else NoteType.NORMAL

@@ -32,6 +32,11 @@ class _File:
     problem: Problem | None
 
 
+def _origins(desired: Desired | None) -> tuple[tuple[str, str], ...]:
+    """Where its values come from, in which equal vassals may differ."""
+    return desired.vassal.origins if desired is not None and desired.vassal is not None else ()
+
+
 class DesiredStore:
     """Desired state by name.
 
@@ -164,7 +169,7 @@ class DesiredStore:
         if desired is None:
             self._desired.pop(name, None)
             self._waiting.discard(name)
-        elif desired == before:
+        elif desired == before and _origins(desired) == _origins(before):
             return
         else:
             self._desired[name] = desired

@@ -52,9 +52,9 @@ class Host(Protocol):
         """The latest launch of `name`; `NEVER_LAUNCHED` where there was none."""
         ...
 
-    def launch(self, vassal: Vassal, number: int, generation: int, *, urgent: bool = False) -> None:
-        """Order launch `number`, `urgent` ahead of all that wait. From now on `observe` says Launching, later Alive or
-        Failed."""
+    def launch(self, vassal: Vassal, number: int, generation: int, *, index: int = 0, urgent: bool = False) -> None:
+        """Order launch `number`, `urgent` ahead of all that wait; the process is told its `index`. From now on
+        `observe` says Launching, later Alive or Failed."""
         ...
 
     def stop(self, name: str, number: int, how: Stop) -> None:

@@ -8,13 +8,15 @@ as of when the object was rendered, and makes no new version of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from emperorctl.models import late
 from emperorctl.models.observed import LaunchState
 from emperorctl.models.plan import State
 from emperorctl.models.status import Truth
+from emperorctl.models.vassal import Vassal
 from emperorctl.reconciler.clock import Clock
 from emperorctl.reconciler.controller import Record
 
@@ -65,13 +67,15 @@ def vassal_object(
             "generation": desired.generation if desired else memory.generation,
             "creationTimestamp": timestamp(record.born),
         },
-        "spec": dict(vassal.spec) if vassal else {},
+        "spec": _spec(vassal, record.index, processes) if vassal else {},
         "status": {
             "phase": str(record.phase),
             "observedGeneration": memory.generation,
             "kind": str(vassal.kind) if vassal else "",
             "source": desired.source if desired else "",
             "file": desired.file if desired else "",
+            "index": record.index,
+            "origins": _origins(vassal) if vassal else {},
             "conditions": [
                 {
                     "type": str(item.type),
@@ -104,6 +108,19 @@ def vassal_object(
             "log": log,
         },
     }
+
+
+def _spec(vassal: Vassal, index: int, processes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What runs or would run; an id that is only known when it does is shown as its variable until then."""
+    if not vassal.late:
+        return dict(vassal.spec)
+    uid, gid = (processes[0]["uid"], processes[0]["gid"]) if processes else (None, None)
+    spec: dict[str, Any] = late.filled(dict(vassal.spec), late.table(index, uid, gid))
+    return spec
+
+
+def _origins(vassal: Vassal) -> dict[str, str]:
+    return {field: f"{vassal.file}{where}" if where[:1] == ":" else where for field, where in vassal.origins}
 
 
 def _last_exit(record: Record, when: _When) -> Mapping[str, Any] | None:

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from emperorctl.models.errors import ConfigError, Problem
+from emperorctl.models.expansion import shielded
 from emperorctl.models.magic import Place
 from emperorctl.models.manifest import read_manifests
 from emperorctl.models.manifest_fields import Spec
@@ -189,12 +190,14 @@ class Draft:
 
     def command(self, words: list[str], entry: Entry) -> None:
         """Set the command, without which there is nothing to convert: raises ConfigError where it can't be one."""
+        words = _shielded(words)
         if problem := _refusal({"command": words}):
             raise wrong(self.given, entry.line, problem.message, problem.remedy, field=entry.key)
         self._spec["command"] = words
 
     def put(self, path: tuple[str, ...], value: Any, entry: Entry) -> bool:
         """Set a field of the spec; a value that a manifest can't hold becomes a note. Whether it was set."""
+        value = _shielded(value)
         inner: Any = value
         for key in reversed(path):
             inner = {key: inner}
@@ -261,6 +264,15 @@ class Draft:
         # In the order of the file; what has no line was said by nobody and comes first.
         notes = sorted(self._notes, key=lambda note: note.line or 0)
         return Converted(self.name, self.origin, self.line, manifest, tuple(notes))
+
+
+def _shielded(value: Any) -> Any:
+    """The same with no `$(NAME)` and `@(file)` that the source did not know."""
+    if isinstance(value, str):
+        return shielded(value)
+    if isinstance(value, list):
+        return [_shielded(item) for item in value]
+    return {key: _shielded(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def _refusal(spec: dict[str, Any]) -> Problem | None:

@@ -14,7 +14,7 @@ from emperorctl.reconciler.runtime.identity import Identity
 from emperorctl.reconciler.runtime.zygote.child import FIRST_FD
 from emperorctl.reconciler.runtime.zygote.procfs import COOKIE
 
-__all__ = ["DEFAULT_PATH", "Environments"]
+__all__ = ["DEFAULT_PATH", "Environments", "Numbers"]
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -31,6 +31,14 @@ class _Bases:
     fresh: dict[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """Of a vassal: how many contents of its file were accepted, and its number among the Emperor's vassals."""
+
+    generation: int
+    index: int = 0
+
+
 class Environments:
     """What all vassals of one Emperor share of its environment, worked out once.
 
@@ -41,7 +49,7 @@ class Environments:
         self._bases = _Bases(_inherited(environ), _fresh(environ))
         self._heartbeat = heartbeat
 
-    def of(self, vassal: Vassal, generation: int, identity: Identity, cookie: str, notify: str = "") -> dict[str, str]:
+    def of(self, vassal: Vassal, numbers: Numbers, identity: Identity, cookie: str, notify: str = "") -> dict[str, str]:
         """The complete environment of one launch. `notify` is the path of its notification socket, if it has one."""
         launch = vassal.launch
         if launch.inherit_env:
@@ -54,7 +62,9 @@ class Environments:
                 "LOGNAME": identity.name,
                 "SHELL": identity.shell,
                 "EMPEROR_VASSAL_NAME": vassal.name,
-                "EMPEROR_VASSAL_GENERATION": str(generation),
+                "EMPEROR_VASSAL_MONITOR": vassal.source,
+                "EMPEROR_VASSAL_GENERATION": str(numbers.generation),
+                "EMPEROR_VASSAL_INDEX": str(numbers.index),
             }
         env.update(launch.env)
         # After what the file declares: these are how the process is reached and found again.
@@ -65,11 +75,11 @@ class Environments:
             env["LISTEN_FDS"] = str(len(addresses))
             env["LISTEN_FDNAMES"] = ":".join(address.name or vassal.name for address in addresses)
             # LISTEN_PID is set by the new process itself: nobody knows its pid before.
-        numbers = iter(range(first, first + 2))  # in the order in which the host hands them over
+        fds = iter(range(first, first + 2))  # in the order in which the host hands them over
         if launch.protocol:
-            env["UWSGI_EMPEROR_FD"] = str(next(numbers))
+            env["UWSGI_EMPEROR_FD"] = str(next(fds))
         if launch.config_pipe:
-            env["UWSGI_EMPEROR_FD_CONFIG"] = str(next(numbers))
+            env["UWSGI_EMPEROR_FD_CONFIG"] = str(next(fds))
         if notify:
             for name in _NOTIFY:
                 env.pop(name, None)

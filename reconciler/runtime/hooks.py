@@ -195,7 +195,7 @@ class _Process:
         means.reserve.respect()
         order = means.book.new(self._run.name)
         cookie = means.book.cookie(order.id)
-        env = means.environments.of(self._vassal, self._run.generation, command.identity, cookie)
+        env = means.environments.of(self._vassal, self._run.numbers, command.identity, cookie)
         where = Where(order.id, ("out", "err"), means.book.contained_by.place(order.id), None)
         try:
             data = write_order(self._vassal, env, command.identity, where)

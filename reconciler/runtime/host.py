@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from emperorctl.models import late
 from emperorctl.models.observed import NEVER_LAUNCHED, LaunchFailure, LaunchState, Observed, Process
 from emperorctl.models.status import Note, NoteType
 from emperorctl.models.vassal import Notify, Stop, StopMethod, Vassal
@@ -197,9 +198,9 @@ class LocalHost:
                 seen = self._observed[name] = replace(seen, signs=signs)
         return seen
 
-    def launch(self, vassal: Vassal, number: int, generation: int, *, urgent: bool = False) -> None:
+    def launch(self, vassal: Vassal, number: int, generation: int, *, index: int = 0, urgent: bool = False) -> None:
         """Order launch `number`."""
-        run = Run(vassal.name, number, generation, vassal, urgent)
+        run = Run(vassal.name, number, generation, vassal, urgent, index=index)
         self._runs[vassal.name] = run
         self._observed[vassal.name] = Observed(number, LaunchState.LAUNCHING)
         self._identities.ask_all(identities(vassal), lambda answers: self._identified(run, answers))
@@ -271,6 +272,7 @@ class LocalHost:
             self._failed(run, failures.from_identity(answers, self._clock.monotonic()))
             return
         run.identity, *others = answers
+        run.vassal = late.settled(run.vassal, late.table(run.index, run.identity.uid, run.identity.gid))
         run.patched = others[0] if others else None
         self._phases.before_start(run, lambda failure: self._may_start(run, failure))
 
@@ -328,7 +330,7 @@ class LocalHost:
                 run.notify = self._notify.open(run, order_id, run.identity.uid, lambda: self._heard(run))
                 address = run.notify.path
             cookie = self._book.cookie(order_id)
-            env = self._environments.of(run.vassal, run.generation, run.identity, cookie, address)
+            env = self._environments.of(run.vassal, run.numbers, run.identity, cookie, address)
             log = self.logs.path(run.name) if order.log is not None else None
             where = Where(order_id, tuple(roles), self._containment.place(order_id), log, run.patched)
             data = write_order(run.vassal, env, run.identity, where)

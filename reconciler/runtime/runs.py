@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from emperorctl.models.observed import NEVER_LAUNCHED, Signs
 from emperorctl.models.vassal import Vassal
 from emperorctl.reconciler.runtime.configpipe import ConfigPipe
+from emperorctl.reconciler.runtime.environment import Numbers
 from emperorctl.reconciler.runtime.identity import Identity
 from emperorctl.reconciler.runtime.logs import LogPipe
 from emperorctl.reconciler.runtime.notify import NotifySocket
@@ -71,6 +72,12 @@ class Run:
     begun: bool = False
     over: bool = False
     unhooked: bool = False
+    index: int = 0
+
+    @property
+    def numbers(self) -> Numbers:
+        """What its processes are told of it."""
+        return Numbers(self.generation, self.index)
 
     def asked(self) -> None:
         """See `protocol.Speaker`."""

@@ -94,7 +94,7 @@ class FakeHost:
     def observe(self, name: str) -> Observed:
         return self.observed.get(name, NEVER_LAUNCHED)
 
-    def launch(self, vassal: Vassal, number: int, generation: int, *, urgent: bool = False) -> None:
+    def launch(self, vassal: Vassal, number: int, generation: int, *, index: int = 0, urgent: bool = False) -> None:
         before = self.observe(vassal.name)
         assert before.state not in {LaunchState.LAUNCHING, LaunchState.ALIVE}, "two processes for one vassal"
         assert not before.hook, "launched in the middle of a hook"

@@ -289,7 +289,7 @@ def test_the_variables_of_the_notification_socket_are_free_without_one() -> None
         ("  workingDir: srv", "spec.workingDir", "an absolute path"),
         ("  workingDir: /%q", "spec.workingDir", "the variable %q is not known"),
         ("  workingDir: /%", "spec.workingDir", "a lone %"),
-        ('  env: {A: "%(x)"}', "spec.env.A", "not supported yet"),
+        ('  env: {A: "%(x)"}', "spec.env.A", "%(x) is not known"),
     ],
 )
 def test_a_wrong_field(lines: str, field: str, says: str) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from emperorctl.models.sockets import OnDemand, Passing, parse_address
 from emperorctl.models.vassal import Kind, Launch, Vassal
-from emperorctl.reconciler.runtime.environment import DEFAULT_PATH, Environments
+from emperorctl.reconciler.runtime.environment import DEFAULT_PATH, Environments, Numbers
 from emperorctl.reconciler.runtime.identity import Identity
 
 SHOP = Identity(1005, 1005, (1005,), "shop", "/home/shop", "/bin/bash", switch=True)
@@ -14,7 +14,7 @@ COOKIE = "abc.1234.7"
 
 
 def env(launch: Launch, environ: dict[str, str]) -> dict[str, str]:
-    return Environments(environ).of(Vassal("a", Kind.NATIVE, "s", "f", launch), 3, SHOP, COOKIE)
+    return Environments(environ).of(Vassal("a", Kind.NATIVE, "s", "f", launch), Numbers(3, 7), SHOP, COOKIE)
 
 
 def test_native_is_built_from_nothing() -> None:
@@ -32,7 +32,9 @@ def test_native_is_built_from_nothing() -> None:
         "LOGNAME": "shop",
         "SHELL": "/bin/bash",
         "EMPEROR_VASSAL_NAME": "a",
+        "EMPEROR_VASSAL_MONITOR": "s",
         "EMPEROR_VASSAL_GENERATION": "3",
+        "EMPEROR_VASSAL_INDEX": "7",
         "X": "1",
         "EMPERORCTL_INSTANCE": COOKIE,
     }
@@ -79,12 +81,12 @@ def test_a_notification_socket_and_the_heartbeat_that_is_due_over_it() -> None:
     declared = (("NOTIFY_SOCKET", "/mine"), ("WATCHDOG_PID", "1"), ("WATCHDOG_USEC", "1"))
     outer = {"NOTIFY_SOCKET": "/outer", "WATCHDOG_USEC": "2"}
     asks = Vassal("a", Kind.NATIVE, "s", "f", Launch(("a",), env=declared))
-    found = Environments(outer, 0.5).of(asks, 3, SHOP, COOKIE, "/run/e.notify/7")
+    found = Environments(outer, 0.5).of(asks, Numbers(3), SHOP, COOKIE, "/run/e.notify/7")
     assert (found["NOTIFY_SOCKET"], found["WATCHDOG_USEC"]) == ("/run/e.notify/7", "500000")
     assert "WATCHDOG_PID" not in found
-    found = Environments(outer, 0.0).of(asks, 3, SHOP, COOKIE, "/run/e.notify/7")
+    found = Environments(outer, 0.0).of(asks, Numbers(3), SHOP, COOKIE, "/run/e.notify/7")
     assert "WATCHDOG_USEC" not in found
-    found = Environments(outer, 30.0).of(Vassal("a", Kind.NATIVE, "s", "f", Launch(("a",))), 3, SHOP, COOKIE)
+    found = Environments(outer, 30.0).of(Vassal("a", Kind.NATIVE, "s", "f", Launch(("a",))), Numbers(3), SHOP, COOKIE)
     assert not {"NOTIFY_SOCKET", "WATCHDOG_USEC"} & set(found)
 
 
@@ -100,11 +102,11 @@ def test_sockets_come_first_and_are_named() -> None:
     vassal = Vassal("a", Kind.NATIVE, "s", "f", Launch(("a",), protocol=True, config_pipe=True))
     environments = Environments({"LISTEN_FDS": "9", "LISTEN_PID": "1", "LISTEN_FDNAMES": "systemds"})
     one = replace(vassal, on_demand=OnDemand(addresses, Passing.LISTEN_FDS))
-    found = environments.of(one, 1, SHOP, COOKIE)
+    found = environments.of(one, Numbers(1), SHOP, COOKIE)
     assert (found["LISTEN_FDS"], found["LISTEN_FDNAMES"]) == ("2", "a:second")
     assert "LISTEN_PID" not in found, "only the process itself knows"
     assert (found["UWSGI_EMPEROR_FD"], found["UWSGI_EMPEROR_FD_CONFIG"]) == ("5", "6")
-    found = environments.of(replace(vassal, on_demand=OnDemand(addresses[:1], Passing.STDIN)), 1, SHOP, COOKIE)
+    found = environments.of(replace(vassal, on_demand=OnDemand(addresses[:1], Passing.STDIN)), Numbers(1), SHOP, COOKIE)
     assert "LISTEN_FDS" not in found and found["UWSGI_EMPEROR_FD"] == "3"
 
 
