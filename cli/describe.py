@@ -95,7 +95,7 @@ def lines_of(vassal: Mapping[str, Any], events: Sequence[Mapping[str, Any]], now
     return [
         *_fields(fields),
         *_block("Spec", list(_tree(vassal["spec"], "  "))),
-        *_block("Origins", _origins(vassal)),
+        *_origins(vassal),
         *_block("Processes", _processes(status["processes"], now)),
         *_block("Conditions", _conditions(status["conditions"], now)),
         *_block("Events", _events(events, now)),
@@ -111,7 +111,7 @@ def _origins(vassal: Mapping[str, Any]) -> list[str]:
     rows = [(f"{field}:", where) for field, where in found.items()]
     if not any(where.startswith(f"{file}:") for where in found.values()):
         rows.append(("all others:", file))
-    return aligned(rows, indent="  ")
+    return _block("Origins", aligned(rows, indent="  "))
 
 
 def _found(client: Client, names: Sequence[str], selector: str) -> tuple[list[dict[str, Any]], list[Refusal]]:

@@ -53,7 +53,7 @@ def _read(text: str, place: Place) -> dict[str, Any]:
         found = objections(_whole(data))
         if not found:
             return prepared(data, place) if path[0] == "spec" else data
-        wrong = wrong or found
+        wrong = found
     raise ConfigError(problem_among(wrong, Document({}, 1, dict)))
 
 
