@@ -61,6 +61,16 @@ def test_a_vassal_in_good_health() -> None:
     )
 
 
+def test_it_says_where_values_come_from() -> None:
+    origins = {"spec.user": "/d.yaml:4", "spec.stop": "default"}
+    text = described(vassal("shop", status_origins=origins, status_index=3))
+    assert "Index:        3\n" in text
+    assert "Origins:\n  spec.user:   /d.yaml:4\n  spec.stop:   default\n  all others:  " in text
+    file = vassal("shop")["status"]["file"]
+    text = described(vassal("shop", status_origins={**origins, "spec.env.A": f"{file}:4"}))
+    assert "all others" not in text
+
+
 def test_a_blacklisted_vassal_says_why_and_when() -> None:
     text = described(
         vassal(

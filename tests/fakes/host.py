@@ -88,6 +88,7 @@ class FakeHost:
     calls: list[tuple[object, ...]] = field(default_factory=list)
     observed: dict[str, Observed] = field(default_factory=dict)
     vassals: dict[tuple[str, int], Vassal] = field(default_factory=dict)
+    indexes: dict[str, int] = field(default_factory=dict)
     next_pid: int = 1000
     sockets: FakeSockets = field(default_factory=FakeSockets)
 
@@ -101,6 +102,7 @@ class FakeHost:
         assert number > before.number, "a launch number used twice"
         self.calls.append(("launch", vassal.name, number))
         self.vassals[vassal.name, number] = vassal
+        self.indexes[vassal.name] = index
         if vassal.on_demand is not None:
             kept = self.sockets.listening(vassal.name)
             assert kept.ready and kept.on_demand == vassal.on_demand, "started without its sockets"

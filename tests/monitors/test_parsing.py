@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from emperorctl.models.errors import Problem
+from emperorctl.models.merging import Layers
 from emperorctl.models.source import Claim
 from emperorctl.models.uwsgi_run import UwsgiRun
 from emperorctl.monitors.parsing import Facts, Order, Parsed, Setting, parse, refused_name, unparsed
@@ -83,6 +84,9 @@ def test_hostile_names() -> None:
 def test_jobs_come_back_as_they_were() -> None:
     orders = [order("a.ini", INI), order("b.yaml", b"\xff\n\n"), order("c.ini", "")]
     assert decode_job(encode_job(orders, SETTING)) == (orders, SETTING)
+    layers = Layers({"spec": {"env": {"A": "b"}}}, {"spec": {"nice": 1}}, "/d.yaml", {("spec", "env", "A"): 3})
+    merged = replace(SETTING, layers=layers, facts=Facts(environ={"TZ": "UTC"}))
+    assert decode_job(encode_job(orders, merged)) == (orders, merged)
 
 
 @pytest.mark.parametrize(
@@ -99,6 +103,24 @@ def test_results_come_back_as_they_were(name: str, data: str) -> None:
     line = encode_result(parsed)
     assert line.count(b"\n") == 1
     assert decode_result(line[:-1], order(name, data), SETTING) == parsed
+
+
+def test_a_merged_manifest_comes_back_with_its_origins() -> None:
+    merged = replace(SETTING, layers=Layers({"spec": {"nice": 3}}, file="/d.yaml", lines={("spec", "nice"): 3}))
+    asked = order("a.yaml", MANIFEST.format("%(vassal.index)"))
+    parsed = parse(asked, merged)
+    back = decode_result(encode_result(parsed)[:-1], asked, merged)
+    assert back == parsed and back.claims[0].vassal and parsed.claims[0].vassal
+    assert back.claims[0].vassal.origins == parsed.claims[0].vassal.origins
+    assert back.claims[0].vassal.late and back.claims[0].vassal.launch.nice == 3
+
+
+def test_only_files_of_ones_own_know_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "s")
+    text = MANIFEST.format(1) + "  env: {A: $(SECRET)}\n"
+    assert parse(order("a.yaml", text), SETTING, own=True).claims[0].vassal
+    problem = parse(order("a.yaml", text), SETTING).claims[0].problem
+    assert problem is not None and problem.reason == "VariableRefused" and problem.line == 5
 
 
 def test_a_result_that_speaks_for_another_file_is_refused() -> None:

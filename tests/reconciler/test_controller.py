@@ -241,3 +241,18 @@ def test_a_config_that_travels_is_ready_before_the_vassal_is_told_to_reload() ->
     realm.bring_up(first)
     realm.apply(report(replace(first, config=b"two", content="2"), file=first.file))
     assert realm.host.calls == [("configure", "shop.ini", 1, b"two"), ("tell", "shop.ini", 1, 1)]
+
+
+def test_an_index_is_lent_until_nothing_is_left_of_a_vassal() -> None:
+    realm = Realm()
+    for name in ("a", "b", "c"):
+        realm.bring_up(native(name))
+    assert realm.host.indexes == {"a": 0, "b": 1, "c": 2}
+    realm.apply(FileReport(native("b").file))
+    realm.bring_up(native("d"))
+    assert realm.host.indexes["d"] == 3, "b is not gone yet"
+    realm.host.exit("b", realm.time.now, code=0)
+    realm.time.settle()
+    assert "b" not in realm.controller.records
+    realm.bring_up(native("e"))
+    assert realm.host.indexes["e"] == 1

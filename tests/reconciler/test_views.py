@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from emperorctl.models.observed import Exit, LaunchFailure, Observed, Signs
+from emperorctl.models.late import LATE
+from emperorctl.models.observed import Exit, LaunchFailure, LaunchState, Observed, Process, Signs
 from emperorctl.models.plan import BlacklistEntry, Memory
 from emperorctl.reconciler.controller import Record
 from emperorctl.reconciler.views import vassal_object
@@ -74,3 +75,15 @@ def test_an_entry_of_the_blacklist_says_how_the_last_try_ended() -> None:
     failed = status(Memory(blacklist=entry, last_failure=failure))
     assert failed["blacklist"]["lastExit"] == failed["lastExit"]
     assert failed["blacklist"]["lastExit"]["reason"] == "CommandNotFound"
+
+
+def test_what_is_only_known_of_a_process_is_shown_once_there_is_one() -> None:
+    spec = {"command": ["a", f"{LATE['vassal.index']}:{LATE['vassal.uid']}"]}
+    vassal = replace(native("shop"), spec=spec, late=True, origins=(("spec.command", ":4"), ("spec.stop", "default")))
+    record = Record(Memory(), desired(vassal), phase="Pending", born=WALL, index=7)
+    found = vassal_object("shop", record, Clocks())
+    assert found["spec"]["command"] == ["a", "7:%(vassal.uid)"]
+    assert found["status"]["index"] == 7
+    assert found["status"]["origins"] == {"spec.command": f"{vassal.file}:4", "spec.stop": "default"}
+    record.observed = Observed(1, LaunchState.ALIVE, Process(1, 2, 33, 44, 900.0))
+    assert vassal_object("shop", record, Clocks())["spec"]["command"] == ["a", "7:33"]
