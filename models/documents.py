@@ -78,11 +78,13 @@ def parse(data: bytes, format: Format, file: str) -> list[Document]:
 
 
 def _yaml_documents(text: str, file: str) -> list[Document]:
+    places: list[Places] = []
+
     def locate(index: int) -> Places:
-        places: list[Places] = []
-        for _ in YamlReader(text, MANIFEST, file, places).documents():
-            if len(places) > index:
-                break
+        # All at once: one after another, a file of many documents would be read as many times.
+        if not places:
+            for _ in YamlReader(text, MANIFEST, file, places).documents():
+                pass
         return places[index]
 
     return [

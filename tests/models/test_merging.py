@@ -12,6 +12,7 @@ from emperorctl.models.settings import split_vassal_set
 from emperorctl.models.vassal import Vassal
 from emperorctl.models.vassal_defaults import read_defaults
 from emperorctl.models.vassal_set import read_settings
+from emperorctl.models.yaml_syntax import YamlReader
 
 HEAD = "apiVersion: emperor/v1\nkind: Vassal\n"
 PLACE = Place("shop.yaml", "/v/shop.yaml", "/v", environment=lambda name: f"<{name}>", content=lambda name: "%secret")
@@ -211,3 +212,15 @@ def test_what_can_not_be_set_is_refused(text: str, says: str) -> None:
     with pytest.raises(UserError) as caught:
         read_settings((text,), PLACE)
     assert f"--vassal-set {text}" in str(caught.value) and says in str(caught.value)
+
+
+def test_a_file_of_many_documents_is_read_twice_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    layers = defaults()
+    passes: list[int] = []
+    documents = YamlReader.documents
+    monkeypatch.setattr(YamlReader, "documents", lambda self: passes.append(1) or documents(self))
+    text = "".join(f"---\n{HEAD}metadata: {{name: v{n}}}\nspec: {{command: [a]}}\n" for n in range(20))
+    claims = read_manifests(text.encode(), "yaml", file="/v/m.yaml", stem="m", place=PLACE, source="s", layers=layers)
+    lines = [dict(claim.vassal.origins)["spec.command"] for claim in claims if claim.vassal]
+    assert lines == [f":{5 * n + 5}" for n in range(20)]
+    assert len(passes) == 2, "the documents, and where everything in them stands"
