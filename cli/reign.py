@@ -24,8 +24,9 @@ from emperorctl.cli.table import Table
 from emperorctl.models.errors import SourceUnavailable, UserError
 from emperorctl.models.settings import Settings
 from emperorctl.models.status import Note, NoteType
-from emperorctl.models.uwsgi_run import UwsgiRun
+from emperorctl.models.uwsgi_run import UwsgiRun, uwsgi_sets
 from emperorctl.monitors.base import Monitor, MonitorContext
+from emperorctl.monitors.passed import require_end
 from emperorctl.monitors.registry import open_source
 from emperorctl.reconciler.api.addresses import Address
 from emperorctl.reconciler.api.commands import CommandSocket
@@ -161,13 +162,19 @@ class _Reign:
             extra_extensions=told.emperor_extra_extension,
             magic_exec=told.emperor_magic_exec,
             config_pipe=told.emperor_force_config_pipe,
+            set=uwsgi_sets(told.vassal_set),
+            inherit_before=told.vassals_inherit_before,
+            include_before=told.vassals_include_before,
+            inherit=told.vassals_inherit,
+            include=told.vassals_include,
         )
         self.context = MonitorContext(
             publish=self.sources.apply, uwsgi=run, warn=self.note, watch=told.watch, nofollow=told.emperor_nofollow
         )
         self.monitors = [open_source(text, self.context) for text in told.emperor]
+        require_end(run, [monitor.working_dir for monitor in self.monitors])
         for monitor in self.monitors:
-            self.sources.add(monitor.source, monitor.describe_watch)
+            self.sources.add(monitor.source, monitor.describe_watch, monitor.working_dir or os.getcwd())
         self.gone = asyncio.Event()
         self.ending = False
         self.tasks: list[asyncio.Task[None]] = []

@@ -306,11 +306,6 @@ NOT_YET = frozenset(
         "emperor_tyrant_nofollow",
         "emperor_use_clone",
         "vassal_defaults",
-        "vassal_set",
-        "vassals_include",
-        "vassals_include_before",
-        "vassals_inherit",
-        "vassals_inherit_before",
     }
 )
 """Fields whose function is not there yet: to give one is an error, never silently nothing."""

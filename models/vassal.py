@@ -185,6 +185,7 @@ class Vassal:
     `on_demand`: the sockets that start it. They are not part of `launch`: where they change, a sleeping vassal's are
     only bound anew. `suspend`: its file holds it down.
     `config` is the text that travels to the process, for a launch with `config_pipe`.
+    `section`: the vassal is the section `uwsgi:SECTION` of a uWSGI config, empty for one that is the whole file.
     """
 
     name: str
@@ -206,6 +207,7 @@ class Vassal:
     labels: Mapping[str, str] = field(default_factory=lambda: EMPTY)
     annotations: Mapping[str, str] = field(default_factory=lambda: EMPTY)
     spec: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
+    section: str = ""
 
 
 @dataclass(frozen=True, slots=True)

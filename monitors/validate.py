@@ -22,7 +22,7 @@ from emperorctl.monitors.files import FileMonitor
 from emperorctl.monitors.globbing import glob_layout
 from emperorctl.monitors.layout import KNOWN_EXTENSIONS, Layout, wanted
 from emperorctl.monitors.parsing import Setting
-from emperorctl.monitors.registry import split_source
+from emperorctl.monitors.registry import SourceText, split_source
 
 __all__ = ["Verdict", "validate"]
 
@@ -46,7 +46,7 @@ def validate(paths: Sequence[str], run: UwsgiRun) -> list[Verdict]:
 
     To be called outside of any event loop. Raises UserError for a source of an unknown scheme.
     """
-    sources = [(text, *split_source(text)) for text in paths]
+    sources = [(text, split_source(text)) for text in paths]
     reports, nowhere = asyncio.run(_look(sources, run))
     verdicts = [Verdict(problem.file, (), (problem,)) for problem in nowhere]
     owners: dict[str, str] = {}
@@ -63,7 +63,9 @@ def validate(paths: Sequence[str], run: UwsgiRun) -> list[Verdict]:
     return verdicts
 
 
-async def _look(sources: Sequence[tuple[str, str, str]], run: UwsgiRun) -> tuple[dict[str, FileReport], list[Problem]]:
+async def _look(
+    sources: Sequence[tuple[str, SourceText]], run: UwsgiRun
+) -> tuple[dict[str, FileReport], list[Problem]]:
     reports: dict[str, FileReport] = {}
     nowhere: list[Problem] = []
 
@@ -75,16 +77,15 @@ async def _look(sources: Sequence[tuple[str, str, str]], run: UwsgiRun) -> tuple
 
     context = MonitorContext(publish=collect, uwsgi=run, warn=lambda source, note: None)
     try:
-        for text, scheme, path in sources:
+        for text, (scheme, path, cwd) in sources:
             before = len(reports) + len(nowhere)
             layout = _layout(scheme, path, run.extra_extensions)
             if isinstance(layout, Problem):
                 nowhere.append(layout)
                 continue
-            working_dir = layout.root if layout.flat else None
-            await FileMonitor(
-                layout, Setting(layout.source, layout.root, working_dir, run, local_facts()), context
-            ).list_once()
+            working_dir = cwd or (layout.root if layout.flat else None)
+            setting = Setting(layout.source, layout.root, working_dir, run, local_facts(), cwd is not None)
+            await FileMonitor(layout, setting, context).list_once()
             if len(reports) + len(nowhere) == before and not reports.keys() & {printable(os.path.abspath(path))}:
                 nowhere += _nothing(scheme, text, path)
     finally:
