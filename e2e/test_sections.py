@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from e2e.harness import Emperor
-from e2e.test_uwsgi import answers, ini, settings, wait_greeting, xml, yaml
+from e2e.test_uwsgi import answers, ini, settings, wait_greeting, wrapper, xml, yaml
 
 Make = Callable[..., Emperor]
 Ports = tuple[int, int, int]
@@ -174,9 +174,29 @@ def test_strangers_sections_are_read_apart(emperor: Make, uwsgi_python: Path, po
     wait_greeting(e, ports[1], "blog")
 
 
-def test_a_section_of_a_zergs_name_and_zergs_of_a_section(emperor: Make, uwsgi_bin: Path) -> None:
-    e = emperor("--emperor-broodlord", "2").start()
-    # It calls for reinforcements whenever its backlog is longer than nothing at all.
+def test_a_section_of_a_zergs_name_and_a_section_that_calls_for_zergs(emperor: Make) -> None:
+    e = emperor("--emperor-broodlord", "2")
+    path, noted = wrapper(e, then="os.write(fd, bytes([30, 30]))")
+    e.options += ["--emperor-wrapper", str(path)]
     e.write("z.ini", "[uwsgi:zerg]\nsocket = :0\n[uwsgi:a]\nsocket = :0\n[zerg]\nsocket = :0\n")
+    e.start()
     e.wait_condition("z.ini:zerg", "Accepted", "False", "ReservedName")
     e.wait_running("z.ini:a")
+    e.wait_for(lambda: any(event["reason"] == "NoReinforcements" for event in e.events("z.ini:a")))
+    assert [one["argv"] for one in noted() if "argv" in one] == [[str(path), "--ini", "emperor://z.ini:a"]]
+
+
+def test_toml_tables_are_vassals(emperor: Make) -> None:
+    e = emperor().start()
+    text = 'apiVersion = "emperor/v1"\nkind = "Vassal"\n'
+    for name in ("one", "two"):
+        text += f'[[vassal]]\nmetadata.name = "{name}"\nspec.command = ["sleep", "1000"]\nspec.env.A = "{name}-first"\n'
+    e.write("several.toml", text)
+    one, two = e.wait_running("one"), e.wait_running("two")
+    e.write("several.toml", text.replace("two-first", "two-second"))
+    e.wait_running("two", other_than=two)
+    assert e.main_pid("one") == one
+    e.write("several.toml", text.replace("command", "comand", 1))
+    e.wait_condition("one", "Accepted", "False", "UnknownField")
+    assert e.condition("one", "Accepted")["message"].startswith(f"{e.vassals}/several.toml:5:")
+    assert e.main_pid("one") == one

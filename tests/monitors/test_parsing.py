@@ -257,7 +257,7 @@ def test_a_section_of_another_file_is_no_result(old: str) -> None:
     one = order("a.ini", SEVERAL)
     line = encode_result(parse(one, SETTING)).decode()
     assert old in line
-    with pytest.raises(ValueError, match="section|name"):
+    with pytest.raises(ValueError, match=r"section|name"):
         decode_result(line.replace(old, old.replace("blog", "shop")).encode(), one, SETTING)
 
 
