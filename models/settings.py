@@ -152,7 +152,7 @@ class Settings:
     # fmt: off
     emperor: tuple[str, ...] = _list(
         Group.SOURCES, "A directory (dir://PATH or PATH) or a pattern (glob://PATTERN or PATTERN) of vassals' files;"
-        " SOURCE is the same.", "SOURCE")
+        " dir,cwd=DIR://PATH and glob,cwd=DIR://PATTERN also say where vassals are run. SOURCE is the same.", "SOURCE")
     emperor_freq: float = _option(
         Kind.SECONDS, Group.SOURCES, "How often everything is listed and compared again; changes are seen at once,"
         " whatever this says.", 30.0, low=0.1)
@@ -188,9 +188,9 @@ class Settings:
     vassals_include_before: tuple[str, ...] = _list(
         Group.UWSGI, "Included in every uWSGI vassal, before its config.", "FILE")
     vassals_inherit: tuple[str, ...] = _list(
-        Group.UWSGI, "A template of every uWSGI vassal, after its config.", "FILE")
+        Group.UWSGI, "A template of every uWSGI vassal, passed after its config.", "FILE")
     vassals_inherit_before: tuple[str, ...] = _list(
-        Group.UWSGI, "A template of every uWSGI vassal, before its config.", "FILE")
+        Group.UWSGI, "A template of every uWSGI vassal, passed before its config.", "FILE")
 
     emperor_throttle: int | None = _option(
         Kind.MILLISECONDS, Group.BUDGETS, "What each spawn beyond the burst within a second adds to the wait before"
