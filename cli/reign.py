@@ -26,7 +26,6 @@ from emperorctl.models.settings import Settings
 from emperorctl.models.status import Note, NoteType
 from emperorctl.models.uwsgi_run import UwsgiRun, uwsgi_sets
 from emperorctl.monitors.base import Monitor, MonitorContext
-from emperorctl.monitors.passed import require_end
 from emperorctl.monitors.registry import open_source
 from emperorctl.reconciler.api.addresses import Address
 from emperorctl.reconciler.api.commands import CommandSocket
@@ -172,7 +171,10 @@ class _Reign:
             publish=self.sources.apply, uwsgi=run, warn=self.note, watch=told.watch, nofollow=told.emperor_nofollow
         )
         self.monitors = [open_source(text, self.context) for text in told.emperor]
-        require_end(run, [monitor.working_dir for monitor in self.monitors])
+        if run.passed_files:
+            from emperorctl.monitors.passed import require_end
+
+            require_end(run, [monitor.working_dir for monitor in self.monitors])
         for monitor in self.monitors:
             self.sources.add(monitor.source, monitor.describe_watch, monitor.working_dir or os.getcwd())
         self.gone = asyncio.Event()

@@ -80,11 +80,13 @@ class _Found:
         return UwsgiConfig(tuple(attributes), MappingProxyType(attributes))
 
 
-def read_uwsgi(data: bytes, ext: str, file: str, *, lenient: bool = False) -> UwsgiConfig:
+def read_uwsgi(
+    data: bytes, ext: str, file: str, *, lenient: bool = False, several: bool = False
+) -> UwsgiConfig:
     """The config in these bytes; `ext` is a key of EXTENSIONS. Raises ConfigError.
 
-    `lenient`: a config without a `uwsgi` section, or one of another vassal, is accepted (a wrapper may read another
-    one).
+    `lenient`: a config without a `uwsgi` section is accepted (a wrapper may read another one); `several`: sections
+    `uwsgi:NAME` will do in its place.
     """
     option = EXTENSIONS[ext]
     text = _xml_text(data, file) if option == "xml" else decode(data, UWSGI, file)
@@ -101,7 +103,7 @@ def read_uwsgi(data: bytes, ext: str, file: str, *, lenient: bool = False) -> Uw
             "json": _read_json,
         }
         config = readers[option](text, file)
-    if not lenient and SECTION not in config.sections and not config.several:
+    if not lenient and SECTION not in config.sections and not (several and config.several):
         raise _no_section(config, option, file)
     return config
 

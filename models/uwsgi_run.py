@@ -10,7 +10,7 @@ import hashlib
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from emperorctl.models.attributes import collect, labels_and_annotations
 from emperorctl.models.bounds import refusal
@@ -20,8 +20,10 @@ from emperorctl.models.patches import Patch
 from emperorctl.models.protocol import CONFIG_MAX
 from emperorctl.models.sockets import OnDemand, parse_address
 from emperorctl.models.uwsgi import EXTENSIONS, Pairs, UwsgiConfig
-from emperorctl.models.uwsgi_sections import Part
 from emperorctl.models.vassal import EMPTY, Kind, Launch, Reload, ReloadMethod, Stop, StopMethod, Vassal
+
+if TYPE_CHECKING:
+    from emperorctl.models.uwsgi_sections import Part
 
 __all__ = ["UwsgiRun", "uwsgi_sets", "uwsgi_vassal", "zerg_vassal"]
 

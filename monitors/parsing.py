@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from emperorctl.models import manifest, uwsgi
 from emperorctl.models.errors import ConfigError, Problem
@@ -18,7 +19,9 @@ from emperorctl.models.source import Claim
 from emperorctl.models.uwsgi import UwsgiConfig
 from emperorctl.models.uwsgi_includes import LOADERS, Node, circle, reads
 from emperorctl.models.uwsgi_run import UwsgiRun, uwsgi_vassal
-from emperorctl.models.uwsgi_sections import Part, parts_of
+
+if TYPE_CHECKING:
+    from emperorctl.models.uwsgi_sections import Part
 
 __all__ = ["Facts", "Order", "Parsed", "Setting", "parse", "refused_name", "too_complex", "unparsed"]
 
@@ -134,10 +137,13 @@ def _claims(order: Order, setting: Setting) -> list[Claim]:
             uwsgi.bounded(order.data, order.file)
             return [_claim(order, setting, None, None)]
         # A wrapper may read a config of its own.
-        config = uwsgi.read_uwsgi(order.data, order.extension, order.file, lenient=run.wrapped)
-        parts = parts_of(order.data, config, order.extension, _place(order, setting)) if config.several else []
-        if not parts:
+        config = uwsgi.read_uwsgi(order.data, order.extension, order.file, lenient=run.wrapped, several=True)
+        if not config.several:
             return [_claim(order, setting, config, None)]
+        # Not loaded for the many who have no such file.
+        from emperorctl.models.uwsgi_sections import parts_of  # noqa: PLC0415
+
+        parts = parts_of(order.data, config, order.extension, _place(order, setting))
         return [_own_claim(order, setting, config, part) for part in parts]
     claims = manifest.read_manifests(
         order.data,

@@ -27,7 +27,7 @@ def parts(text: str | bytes, ext: str, path: str = "/v/sites") -> list[Part]:
     """The vassals of a config of this extension."""
     data = text.encode() if isinstance(text, str) else text
     place = Place(f"sites{ext}", f"{path}{ext}", "/v", inode="7")
-    return parts_of(data, read_uwsgi(data, ext, f"sites{ext}"), ext, place)
+    return parts_of(data, read_uwsgi(data, ext, f"sites{ext}", several=True), ext, place)
 
 
 def by_name(text: str, ext: str = ".ini") -> dict[str, Part]:
