@@ -80,9 +80,7 @@ class _Found:
         return UwsgiConfig(tuple(attributes), MappingProxyType(attributes))
 
 
-def read_uwsgi(
-    data: bytes, ext: str, file: str, *, lenient: bool = False, several: bool = False
-) -> UwsgiConfig:
+def read_uwsgi(data: bytes, ext: str, file: str, *, lenient: bool = False, several: bool = False) -> UwsgiConfig:
     """The config in these bytes; `ext` is a key of EXTENSIONS. Raises ConfigError.
 
     `lenient`: a config without a `uwsgi` section is accepted (a wrapper may read another one); `several`: sections

@@ -23,6 +23,8 @@ from emperorctl.models.uwsgi import EXTENSIONS, SECTION, VASSAL_PREFIX, UwsgiCon
 __all__ = ["Part", "parts_of"]
 
 NAME_MAX = 63
+VASSALS_MAX = 1000
+"""Vassals in one file."""
 _NAME = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_.-]{{0,{NAME_MAX - 1}}}\Z")
 _ZERG = re.compile(r"zerg[0-9]*\Z")
 _YAML_KEY = re.compile(rb"""(["']?)([^\s"'#:-][^\s"']*?)\1[ \t]*:(?=[ \t\r]|\Z)""")
@@ -60,14 +62,18 @@ def parts_of(data: bytes, config: UwsgiConfig, ext: str, place: Place) -> list[P
 
     Raises ConfigError, without a place, where the file as a whole can't be told apart.
     """
-    wanted = [name for name in config.sections if name.startswith(VASSAL_PREFIX)]
+    wanted = {name for name in config.sections if name.startswith(VASSAL_PREFIX)}
     if not wanted:
         return []
-    for name in wanted:
+    if len(wanted) > VASSALS_MAX:
+        message = f"has {len(wanted)} vassals in one file; expected at most {VASSALS_MAX}"
+        raise refusal("TooComplex", message, "split it into several files", file="")
+    for name in sorted(wanted):
         _require_name(name.removeprefix(VASSAL_PREFIX))
     option = EXTENSIONS[ext]
     cut = _CUTTERS[option](data)
-    outside = b"\n".join(piece for name, pieces in cut.items() if not _is_vassal(name) for piece in pieces)
+    rest = (piece for name, pieces in cut.items() if not _is_vassal(name) for piece in pieces)
+    outside = _digest(b"\n".join(rest)).encode()
     parts = []
     for key in config.sections:
         if key == SECTION:

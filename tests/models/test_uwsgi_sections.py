@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -130,6 +133,28 @@ def test_names_that_are_none_refuse_the_file(name: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parts(f"[uwsgi:{name}]\nx = 1\n", ".ini")
     assert caught.value.problem.reason == "InvalidName"
+
+
+def test_a_file_holds_a_thousand_at_most() -> None:
+    text = "".join(f"[uwsgi:v{number}]\n" for number in range(1001))
+    with pytest.raises(ConfigError) as caught:
+        parts(text, ".ini")
+    assert caught.value.problem.reason == "TooComplex"
+
+
+@pytest.mark.parametrize("ext", SEVERAL)
+def test_a_large_file_takes_time_by_its_size(ext: str) -> None:
+    many = {f"uwsgi:v{number}": {"env": "A=1"} for number in range(1000)}
+    common = {"x": "y" * 500_000}
+    texts = {
+        ".json": json.dumps({"common": common, **many}),
+        ".ini": f"[common]\nx = {common['x']}\n" + "".join(f"[{name}]\nenv = A=1\n" for name in many),
+        ".yaml": f"common:\n  x: {common['x']}\n" + "".join(f"{name}:\n  env: A=1\n" for name in many),
+        ".xml": f"<c><x>{common['x']}</x>" + "".join(f"<{name}><env>A=1</env></{name}>" for name in many) + "</c>",
+    }
+    before = time.process_time()
+    assert len(parts(texts[ext], ext)) == 1000
+    assert time.process_time() - before < 5
 
 
 @pytest.mark.parametrize(("name", "reserved"), [("zerg", True), ("zerg2", True), ("zergs", False), ("Zerg", False)])
