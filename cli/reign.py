@@ -167,6 +167,10 @@ class _Reign:
             magic_exec=told.emperor_magic_exec,
             config_pipe=told.emperor_force_config_pipe,
             set=split_vassal_set(told.vassal_set)[1],
+            inherit_before=told.vassals_inherit_before,
+            include_before=told.vassals_include_before,
+            inherit=told.vassals_inherit,
+            include=told.vassals_include,
         )
         layers = defaults_of(told.vassal_defaults, told.vassal_set)
         self.defaults: DefaultsWatch | None = None
@@ -184,8 +188,12 @@ class _Reign:
             layers=layers,
         )
         self.monitors = [open_source(text, self.context) for text in told.emperor]
+        if run.passed_files:
+            from emperorctl.monitors.passed import require_end
+
+            require_end(run, [monitor.working_dir for monitor in self.monitors])
         for monitor in self.monitors:
-            self.sources.add(monitor.source, monitor.describe_watch)
+            self.sources.add(monitor.source, monitor.describe_watch, monitor.working_dir or os.getcwd())
         self.gone = asyncio.Event()
         self.ending = False
         self.tasks: list[asyncio.Task[None]] = []

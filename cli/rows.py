@@ -31,7 +31,7 @@ WIDE = ("PID", "UID", "MONITOR", "SOCKET", "LAST-RELOAD")
 BLACKLIST_COLUMNS = ("NAME", "ATTEMPTS", "THROTTLE", "FIRST", "LAST", "NEXT TRY", "LAST EXIT")
 BLACKLIST_WIDE = ("MESSAGE",)
 MONITOR_COLUMNS = ("NAME", "STATE", "WATCH", "VASSALS", "LAST SYNC", "LAST ERROR")
-MONITOR_WIDE = ("MESSAGE",)
+MONITOR_WIDE = ("WORKING DIR", "MESSAGE")
 EVENT_COLUMNS = ("LAST SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE")
 _NONE = "<none>"
 
@@ -108,7 +108,7 @@ def monitor_row(monitor: Mapping[str, Any], now: float, *, wide: bool = False) -
         f"{age(status['lastSync'], now)} ago" if status.get("lastSync") else _NONE,
         f"{error['reason']} ({age(error['at'], now)} ago)" if error else _NONE,
     ]
-    return [*row, error["message"] if error else _NONE] if wide else row
+    return [*row, status.get("workingDir") or _NONE, error["message"] if error else _NONE] if wide else row
 
 
 def _exit_word(last: Mapping[str, Any]) -> str:

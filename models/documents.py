@@ -7,16 +7,22 @@ float, bool and None, with string keys. Not in here: what the fields mean.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 from emperorctl.models.bounds import MANIFEST, decode, refusal
 from emperorctl.models.json_syntax import json_places, read_json
+from emperorctl.models.names import printable
 from emperorctl.models.toml_syntax import read_toml, toml_places
 from emperorctl.models.yaml_syntax import Places, YamlReader
 
 __all__ = ["Document", "Format", "Path", "parse"]
 
 Format = Literal["yaml", "json", "toml"]
+VASSALS = "vassal"
+"""The array of tables that are documents of their own in TOML."""
+COMMON = ("apiVersion", "kind")
+"""What stands at the top for all of them; each may say it itself."""
 Path = tuple[str | int, ...]
 
 
@@ -60,7 +66,7 @@ class Document:
 def parse(data: bytes, format: Format, file: str) -> list[Document]:
     """The documents of a file, at least one; raises ConfigError naming file and, where it can, line and column.
 
-    Only YAML has several; its documents that hold nothing are left out.
+    YAML has several, of which those that hold nothing are left out; TOML has one for each table `[[vassal]]`.
     """
     text = decode(data, MANIFEST, file)
     match format:
@@ -69,8 +75,7 @@ def parse(data: bytes, format: Format, file: str) -> list[Document]:
         case "json":
             documents = [Document(read_json(text, MANIFEST, file), 1, lambda: json_places(text))]
         case "toml":
-            table = read_toml(text, MANIFEST, file)
-            documents = [Document(table, 1, lambda: toml_places(text))] if table else []
+            documents = _toml_documents(text, file)
     if not documents:
         message = "the file holds nothing but comments"
         raise refusal("Empty", message, "write a configuration, or remove the file", file=file)
@@ -92,3 +97,27 @@ def _yaml_documents(text: str, file: str) -> list[Document]:
         for index, (data, line) in enumerate(YamlReader(text, MANIFEST, file).documents())
         if data is not None
     ]
+
+
+def _toml_documents(text: str, file: str) -> list[Document]:
+    table = read_toml(text, MANIFEST, file)
+    tables = table.get(VASSALS)
+    if not isinstance(tables, list):
+        return [Document(table, 1, lambda: toml_places(text))] if table else []
+    places = toml_places(text)
+    for key in table:
+        if key not in COMMON and key != VASSALS:
+            message = f"stands beside [[{VASSALS}]]: only {' and '.join(COMMON)} may, for all of them"
+            at = places.get((key,), (None, None, None))[:2]
+            raise refusal("InvalidValue", f"{printable(key[:40])} {message}", "move it below one", file=file, at=at)
+    if not all(isinstance(one, dict) for one in tables):
+        at = places.get((VASSALS,), (None, None, None))[:2]
+        raise refusal("InvalidValue", f"{VASSALS} is not a list of tables", f"write [[{VASSALS}]]", file=file, at=at)
+    common = {key: table[key] for key in COMMON if key in table}
+
+    def locate(index: int) -> Places:
+        own = {path[2:]: place for path, place in places.items() if path[:2] == (VASSALS, index)}
+        return {**{path: place for path, place in places.items() if path[:1] and path[0] in COMMON}, **own}
+
+    lines = [places.get((VASSALS, index), (None,))[0] or 1 for index in range(len(tables))]
+    return [Document({**common, **one}, lines[index], partial(locate, index)) for index, one in enumerate(tables)]

@@ -51,7 +51,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType({".yaml": "yaml", ".yml": "yaml
 
 Recognised = Literal["native", "uwsgi", "unknown"]
 _BARE_KEY = re.compile(rb"^[ \t{,]*+[\"']?(kind|uwsgi)[\"']?[ \t]*+:", re.MULTILINE)
-_JSON_KEY = re.compile(rb'"(kind|uwsgi)"\s*+:')
+_JSON_KEY = re.compile(rb'"(kind|uwsgi)(?::[^"\\]*+)?"\s*+:')
 _GUESSED = 256 * 1024
 
 
@@ -77,7 +77,8 @@ def recognise(data: bytes, format: Format) -> Recognised:
     tables = [data for data in documents if isinstance(data, dict)]
     if any("kind" in table for table in tables):
         return "native"
-    return "uwsgi" if any("uwsgi" in table for table in tables) else "unknown"
+    uwsgi = any(key.partition(":")[0] == "uwsgi" for table in tables for key in table)
+    return "uwsgi" if uwsgi else "unknown"
 
 
 def read_manifests(  # noqa: PLR0913

@@ -14,6 +14,9 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Literal
 
+from emperorctl.models.errors import UserError
+from emperorctl.models.names import printable
+
 __all__ = [
     "BY_NAME",
     "NOT_YET",
@@ -163,7 +166,7 @@ class Settings:
     # fmt: off
     emperor: tuple[str, ...] = _list(
         Group.SOURCES, "A directory (dir://PATH or PATH) or a pattern (glob://PATTERN or PATTERN) of vassals' files;"
-        " SOURCE is the same.", "SOURCE")
+        " dir,cwd=DIR://PATH and glob,cwd=DIR://PATTERN also say where vassals are run. SOURCE is the same.", "SOURCE")
     emperor_freq: float = _option(
         Kind.SECONDS, Group.SOURCES, "How often everything is listed and compared again; changes are seen at once,"
         " whatever this says.", 30.0, low=0.1)
@@ -200,9 +203,9 @@ class Settings:
     vassals_include_before: tuple[str, ...] = _list(
         Group.UWSGI, "Included in every uWSGI vassal, before its config.", "FILE")
     vassals_inherit: tuple[str, ...] = _list(
-        Group.UWSGI, "A template of every uWSGI vassal, after its config.", "FILE")
+        Group.UWSGI, "A template of every uWSGI vassal, passed after its config.", "FILE")
     vassals_inherit_before: tuple[str, ...] = _list(
-        Group.UWSGI, "A template of every uWSGI vassal, before its config.", "FILE")
+        Group.UWSGI, "A template of every uWSGI vassal, passed before its config.", "FILE")
 
     emperor_throttle: int | None = _option(
         Kind.MILLISECONDS, Group.BUDGETS, "What each spawn beyond the burst within a second adds to the wait before"
@@ -312,10 +315,17 @@ BY_NAME: Mapping[str, Option] = MappingProxyType(
 
 
 def split_vassal_set(given: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The values of `vassal-set` that are meant for native manifests, and those for uWSGI configs, in their order."""
+    """The values of `vassal-set` that are meant for native manifests, and those for uWSGI configs, in their order.
+
+    Raises UserError for one of uWSGI's that is not KEY=VALUE; the others are read where manifests are (`vassal_set`).
+    """
     values = tuple(given)
     native = tuple(text for text in values if text.startswith(("spec.", "metadata.")))
-    return native, tuple(text for text in values if text not in native)
+    own = tuple(text for text in values if text not in native)
+    for text in own:
+        if not text.partition("=")[0].strip() or "=" not in text or "\0" in text:
+            raise UserError(f"--vassal-set {printable(text)}: expected KEY=VALUE, as for uWSGI's --set")
+    return native, own
 
 
 NOT_YET = frozenset(
@@ -325,10 +335,6 @@ NOT_YET = frozenset(
         "emperor_tyrant_initgroups",
         "emperor_tyrant_nofollow",
         "emperor_use_clone",
-        "vassals_include",
-        "vassals_include_before",
-        "vassals_inherit",
-        "vassals_inherit_before",
     }
 )
 """Fields whose function is not there yet: to give one is an error, never silently nothing."""

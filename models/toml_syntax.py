@@ -117,9 +117,12 @@ def toml_places(text: str) -> Places:
             double = stripped.startswith("[[")
             table = _parts(stripped[2 if double else 1 :].partition("]")[0])
             if double:
+                table = (*_indexed(table[:-1], counts), *table[-1:])
                 counts[table] = counts.get(table, -1) + 1
                 places.setdefault(table, (number, column, None))
                 table = (*table, counts[table])
+            else:
+                table = _indexed(table, counts)
             places.setdefault(table, (number, column, None))
         elif stripped and not stripped.startswith("#") and "=" in stripped:
             left, _, right = stripped.partition("=")
@@ -128,6 +131,16 @@ def toml_places(text: str) -> Places:
             for end in range(len(table) + 1, len(path) + 1):
                 places.setdefault(path[:end], (number, column, source if end == len(path) else None))
     return places
+
+
+def _indexed(path: tuple[str | int, ...], counts: dict[tuple[str | int, ...], int]) -> tuple[str | int, ...]:
+    """The path with the number of the newest table behind the name of each array of tables along it."""
+    out: tuple[str | int, ...] = ()
+    for part in path:
+        out = (*out, part)
+        if out in counts:
+            out = (*out, counts[out])
+    return out
 
 
 def _parts(text: str) -> tuple[str | int, ...]:

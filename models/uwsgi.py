@@ -31,7 +31,7 @@ from emperorctl.models.names import printable
 from emperorctl.models.suggest import folded
 from emperorctl.models.yaml_syntax import next_event, open_events
 
-__all__ = ["EXTENSIONS", "UwsgiConfig", "bounded", "read_uwsgi"]
+__all__ = ["EXTENSIONS", "SECTION", "VASSAL_PREFIX", "Pairs", "UwsgiConfig", "bounded", "element_spans", "read_uwsgi"]
 
 EXTENSIONS: Mapping[str, str] = MappingProxyType(
     {".ini": "ini", ".xml": "xml", ".yml": "yaml", ".yaml": "yaml", ".js": "json", ".json": "json"}
@@ -39,6 +39,9 @@ EXTENSIONS: Mapping[str, str] = MappingProxyType(
 """The extensions of uWSGI configs, and the option that reads each."""
 
 SECTION = "uwsgi"
+"""The section that uWSGI reads when it is not told otherwise."""
+VASSAL_PREFIX = "uwsgi:"
+"""What the names of further vassals' sections begin with (see `uwsgi_sections`)."""
 _BOM = b"\xef\xbb\xbf"
 _SHOWN = 5
 # uWSGI replaces these before its YAML parser sees them, or its parser takes them as they are; YAML itself refuses them
@@ -47,6 +50,7 @@ _NOT_YAML = re.compile(r"%(?=[A-Za-z0-9%(])|@(?=\()|\*(?=:)")
 _JSON_MAGIC = re.compile(r'("(?:[^"\\]|\\.)*+")|%[A-Za-z0-9]')
 
 Pairs = tuple[tuple[str, str], ...]
+"""Options and their values, as written, repeats included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,11 @@ class UwsgiConfig:
 
     sections: tuple[str, ...]
     attributes: Mapping[str, Pairs]
+
+    @property
+    def several(self) -> bool:
+        """Whether there are sections of further vassals."""
+        return any(name.startswith(VASSAL_PREFIX) for name in self.sections)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +80,11 @@ class _Found:
         return UwsgiConfig(tuple(attributes), MappingProxyType(attributes))
 
 
-def read_uwsgi(data: bytes, ext: str, file: str, *, lenient: bool = False) -> UwsgiConfig:
+def read_uwsgi(data: bytes, ext: str, file: str, *, lenient: bool = False, several: bool = False) -> UwsgiConfig:
     """The config in these bytes; `ext` is a key of EXTENSIONS. Raises ConfigError.
 
-    `lenient`: a config without a `uwsgi` section is accepted (a wrapper may read another one).
+    `lenient`: a config without a `uwsgi` section is accepted (a wrapper may read another one); `several`: sections
+    `uwsgi:NAME` will do in its place.
     """
     option = EXTENSIONS[ext]
     text = _xml_text(data, file) if option == "xml" else decode(data, UWSGI, file)
@@ -91,7 +101,7 @@ def read_uwsgi(data: bytes, ext: str, file: str, *, lenient: bool = False) -> Uw
             "json": _read_json,
         }
         config = readers[option](text, file)
-    if not lenient and SECTION not in config.sections:
+    if not lenient and SECTION not in config.sections and not (several and config.several):
         raise _no_section(config, option, file)
     return config
 
@@ -99,6 +109,10 @@ def read_uwsgi(data: bytes, ext: str, file: str, *, lenient: bool = False) -> Uw
 def bounded(data: bytes, file: str) -> None:
     """The bounds of a config that is not looked into, whatever its encoding. Raises ConfigError."""
     decode(data.decode("latin-1").encode("ascii", "replace"), UWSGI, file)
+
+
+def _is_vassals(name: str) -> bool:
+    return name == SECTION or name.startswith(VASSAL_PREFIX)
 
 
 def _no_section(config: UwsgiConfig, option: str, file: str) -> ConfigError:
@@ -172,6 +186,7 @@ class _XmlReader:
         self._section: tuple[str, int] | None = None
         self._value: list[str] = []
         self._elements = 0
+        self.spans: list[tuple[str, int, int]] = []
 
     def _at(self) -> tuple[int, int]:
         return self.parser.CurrentLineNumber, self.parser.CurrentColumnNumber + 1
@@ -188,9 +203,11 @@ class _XmlReader:
         depth = len(self._open)
         if depth > UWSGI.depth:
             raise too_deep(UWSGI, self._file, self._at())
-        if self._section is None and (depth == 1 or name == SECTION) and depth <= 2:
+        if self._section is None and (depth == 1 or _is_vassals(name)) and depth <= 2:
             self.found.section(name)
-            self._section = (name, depth) if name == SECTION else None
+            self._section = (name, depth) if _is_vassals(name) else None
+            if self._section:
+                self.spans.append((name, self.parser.CurrentByteIndex, -1))
         elif self._section is not None and depth == self._section[1] + 1:
             self._value = []
 
@@ -205,7 +222,21 @@ class _XmlReader:
                 self.found.section(section).append((name, "".join(self._value).strip() or "1"))
             elif len(self._open) == depth:
                 self._section = None
+                self.spans[-1] = (section, self.spans[-1][1], self.parser.CurrentByteIndex)
         self._open.pop()
+
+
+def element_spans(data: bytes) -> list[tuple[str, tuple[int, int, int, int]]]:
+    """Where the vassals' elements of an XML file that `read_uwsgi` accepted stand: beginning, beginning and end of what
+    is in them, end; in bytes."""
+    reader = _XmlReader("")
+    reader.parser.Parse(data, True)
+    found = []
+    for name, start, end in reader.spans:
+        inner = data.find(b">", start) + 1
+        # One without content has no end tag.
+        found.append((name, (start, inner, end, data.find(b">", end) + 1) if end > start else (start, *(inner,) * 3)))
+    return found
 
 
 def _read_json(text: str, file: str) -> UwsgiConfig:
@@ -241,8 +272,8 @@ def _tables(data: dict[str, Any], file: str) -> UwsgiConfig:
             for key, value in table.items():
                 values = value if isinstance(value, list) else [value]
                 options += [(key, _word(item)) for item in values if not isinstance(item, dict | list)]
-        elif name == SECTION:
-            raise refusal("InvalidSyntax", "the value of the key uwsgi is not an object", file=file)
+        elif _is_vassals(name):
+            raise refusal("InvalidSyntax", f"the value of the key {printable(name[:40])} is not an object", file=file)
     return found.config()
 
 
@@ -267,8 +298,9 @@ def _read_yaml(text: str, file: str) -> UwsgiConfig:
                 for key, value in table:
                     values = value if isinstance(value, list) else [value]
                     options += [(key.translate(back), item.translate(back)) for item in values if isinstance(item, str)]
-            elif name == SECTION and table:
-                raise refusal("InvalidSyntax", "the value of the key uwsgi is not a mapping", file=file)
+            elif _is_vassals(name) and table:
+                message = f"the value of the key {printable(name[:40])} is not a mapping"
+                raise refusal("InvalidSyntax", message, file=file)
     if empty:
         raise _only_comments(file)
     return found.config()

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from emperorctl.models.attributes import collect, labels_and_annotations
 from emperorctl.models.bounds import refusal
+from emperorctl.models.names import uwsgi_name
 from emperorctl.models.patches import Patch
 from emperorctl.models.protocol import CONFIG_MAX
 from emperorctl.models.sockets import OnDemand, parse_address
-from emperorctl.models.uwsgi import EXTENSIONS, UwsgiConfig
+from emperorctl.models.uwsgi import EXTENSIONS, Pairs, UwsgiConfig
 from emperorctl.models.vassal import EMPTY, Kind, Launch, Reload, ReloadMethod, Stop, StopMethod, Vassal
+
+if TYPE_CHECKING:
+    from emperorctl.models.uwsgi_sections import Part
 
 __all__ = ["UwsgiRun", "uwsgi_vassal", "zerg_vassal"]
 
@@ -38,7 +43,9 @@ class UwsgiRun:
 
     `override` and `fallback` are wrappers tried before and after. Files that end in one of `extra_extensions` are
     configs as well, left for uWSGI to read. `magic_exec`: what an executable config prints is the config.
-    `config_pipe`: configs travel over a socket instead of being read from their files. `set` are KEY=VALUE for `--set`.
+    `config_pipe`: configs travel over a socket instead of being read from their files.
+
+    `set` (KEY=VALUE), `inherit_before`, `include_before`, `inherit` and `include` (files) are passed to every vassal.
     """
 
     binary: str = "uwsgi"
@@ -58,6 +65,10 @@ class UwsgiRun:
     magic_exec: bool = False
     config_pipe: bool = False
     set: tuple[str, ...] = ()
+    inherit_before: tuple[str, ...] = ()
+    include_before: tuple[str, ...] = ()
+    inherit: tuple[str, ...] = ()
+    include: tuple[str, ...] = ()
 
     def is_extra(self, name: str) -> bool:
         """Whether a file of this name is a config only because somebody said so."""
@@ -67,6 +78,27 @@ class UwsgiRun:
     def wrapped(self) -> bool:
         """Whether something else than uWSGI may read the configs."""
         return self.wrapper is not None or bool(self.override)
+
+    @property
+    def passed_files(self) -> tuple[str, ...]:
+        """The files that every vassal reads besides its config, as they were given."""
+        return (*self.inherit_before, *self.include_before, *self.inherit, *self.include)
+
+    def arguments(self, option: str, config: str) -> tuple[str, ...]:
+        """The arguments of a vassal: its config, and what is passed to all, in uWSGI's order."""
+        return (
+            *_passed("inherit", self.inherit_before),
+            *_passed("include", self.include_before),
+            *_passed("set", self.set),
+            f"--{option}",
+            config,
+            *_passed("inherit", self.inherit),
+            *_passed("include", self.include),
+        )
+
+
+def _passed(option: str, values: tuple[str, ...]) -> list[str]:
+    return [word for value in values for word in (f"--{option}", value)]
 
 
 def uwsgi_vassal(  # noqa: PLR0913
@@ -83,32 +115,42 @@ def uwsgi_vassal(  # noqa: PLR0913
     executable: bool = False,
     patch: Patch | str | None = None,
     on_demand: str = "",
+    part: Part | None = None,
+    moved: bool = False,
 ) -> Vassal:
     """The vassal of a config that `read_uwsgi` accepted, or that is not looked into (`config` None).
 
     `name` is its id, as uWSGI is given it; `file` the path shown to people; `working_dir` the directory it is run in
     (None: the Emperor's own); `source` the monitor's address; `data` the config's bytes; `path` the absolute path;
     `executable`: the config is what the file prints; `patch`: see `patches.patch_of`;
-    `on_demand`: the address that starts it (empty: it always runs). Raises ConfigError.
+    `on_demand`: the address that starts it (empty: it always runs); `part`: which of several vassals of the config it
+    is; `moved`: `working_dir` is not the directory that `name` starts from. Raises ConfigError.
     """
     option = "config" if run.is_extra(name) else EXTENSIONS[ext]
-    piped = run.config_pipe and not executable
+    section = part.section if part is not None else ""
+    if section:
+        # It can only travel: see `uwsgi_sections`.
+        name, data = uwsgi_name(f"{name}:{section}"), part.text if part is not None else b""
+    piped = bool(section) or (run.config_pipe and not executable)
     if piped and len(data) > CONFIG_MAX:
         message = f"the config has {len(data)} bytes, and {CONFIG_MAX} is the most that can travel to a vassal"
-        raise refusal("TooLarge", message, "shorten it, or do without --emperor-force-config-pipe", file=file)
+        remedy = "move a part of it to a file that it includes" if section else ""
+        raise refusal("TooLarge", message, remedy or "shorten it, or do without --emperor-force-config-pipe", file=file)
     names = (*run.attributes, run.chdir_attribute, run.wrapper_attribute)
-    attributes = collect(config.attributes if config is not None else {}, (one for one in names if one))
+    attributes = collect(_described(config, part), (one for one in names if one))
     labels, annotations = labels_and_annotations(attributes)
     # The Emperor binds it, wherever the vassal is run.
     sockets = OnDemand((parse_address(on_demand, working_dir),)) if on_demand else None
-    named = name
+    named = path if moved and path and not piped else name
     if there := attributes.get(run.chdir_attribute):
         # From another directory, the name alone would not lead to the config; over a pipe it need not.
         named = name if piped else path or name
         working_dir = there if there.startswith("/") or working_dir is None else f"{working_dir}/{there}"
     wrapper = attributes.get(run.wrapper_attribute) or run.wrapper
-    command = (wrapper or run.binary, f"--{option}", _address(named, executable, piped))
+    command = (wrapper or run.binary, *run.arguments(option, _address(named, executable, piped)))
     spec: dict[str, Any] = {"command": list(command), "config": file}
+    if section:
+        spec["section"] = part.key if part is not None else ""
     if config is not None:
         spec["sections"] = list(config.sections)
     spec |= {key: list(value) for key, value in (("override", run.override), ("fallback", run.fallback)) if value}
@@ -138,13 +180,23 @@ def uwsgi_vassal(  # noqa: PLR0913
         launch=launch,
         reload=Reload(ReloadMethod.PROTOCOL),
         stop=Stop(StopMethod.PROTOCOL, grace=run.grace, graceful=run.graceful),
-        content=hashlib.sha256(data).hexdigest(),
+        content=part.digest if part is not None else hashlib.sha256(data).hexdigest(),
         on_demand=sockets,
         labels=labels or EMPTY,
         annotations=annotations or EMPTY,
         config=data if piped else b"",
+        section=section,
         spec=spec,
     )
+
+
+def _described(config: UwsgiConfig | None, part: Part | None) -> Mapping[str, Pairs]:
+    """The sections in which attributes are looked for; those of a section of its own come before the common ones."""
+    if config is None:
+        return {}
+    if part is None or not part.section:
+        return config.attributes
+    return {"emperor": (*config.attributes[part.key], *config.attributes.get("emperor", ()))}
 
 
 def _address(name: str, executable: bool, piped: bool) -> str:
@@ -167,10 +219,15 @@ def zerg_vassal(broodlord: Vassal, name: str, number: int) -> Vassal:
     `number` counts all zergs of this Emperor; they are told it as uWSGI's are.
     """
     words = list(broodlord.launch.command)
-    # The config follows its option, which is the second word.
-    words[2] += ":zerg"
+    words[_config_at(words)] += ":zerg"
     spec = {key: value for key, value in broodlord.spec.items() if key != "onDemand"} | {"command": words}
     env = (*broodlord.launch.env, (BROODLORD_NUMBER, str(number)))
     launch = replace(broodlord.launch, command=tuple(words), env=env, patch=None)
     # Never on demand, as with uWSGI: the one that called has the socket.
     return replace(broodlord, name=name, launch=launch, spec=spec, zerg_of=broodlord.name, on_demand=None)
+
+
+def _config_at(words: Sequence[str]) -> int:
+    """Where in a vassal's command the name of its config stands: every option has a value, and what is passed to all
+    vassals before it has options of its own."""
+    return next(at + 1 for at in range(1, len(words), 2) if words[at] not in ("--inherit", "--include", "--set"))

@@ -187,6 +187,7 @@ class Vassal:
     `config` is the text that travels to the process, for a launch with `config_pipe`.
     `origins` say where the values of its spec come from (see `merging`). `late`: some are filled in when it is launched
     (see `late`).
+    `section`: the vassal is the section `uwsgi:SECTION` of a uWSGI config, empty for one that is the whole file.
     """
 
     name: str
@@ -210,6 +211,7 @@ class Vassal:
     spec: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
     origins: tuple[tuple[str, str], ...] = field(default=(), compare=False)
     late: bool = False
+    section: str = ""
 
 
 @dataclass(frozen=True, slots=True)

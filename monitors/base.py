@@ -30,6 +30,8 @@ class Monitor(Protocol):
 
     source: str
     """Its full address, such as `dir:///etc/vassals`."""
+    working_dir: str | None
+    """Where its vassals are run that do not say otherwise; None for the Emperor's own directory."""
 
     async def run(self) -> None:
         """List, publish, then watch until cancelled. Never raises for the world's faults."""

@@ -22,8 +22,10 @@ def directory_layout(path: str, component: str = "*", *, extra: tuple[str, ...] 
     return Layout(f"dir://{root}", root, (component,), root, flat=True, extra=extra)
 
 
-def open_directory(path: str, context: MonitorContext) -> FileMonitor:
-    """A monitor of the files in a directory; `path` may be relative to the current one."""
+def open_directory(path: str, context: MonitorContext, cwd: str | None = None) -> FileMonitor:
+    """A monitor of the files in a directory; `path` may be relative to the current one. `cwd`: see `registry`."""
     layout = directory_layout(path, extra=context.uwsgi.extra_extensions)
-    setting = Setting(layout.source, layout.root, layout.root, context.uwsgi, local_facts(), context.layers)
+    moved = cwd is not None
+    there = cwd if moved else layout.root
+    setting = Setting(layout.source, layout.root, there, context.uwsgi, local_facts(), context.layers, moved)
     return FileMonitor(layout, setting, context)

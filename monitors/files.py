@@ -26,7 +26,7 @@ from emperorctl.monitors.layout import Layout
 from emperorctl.monitors.on_demand import OnDemandRule
 from emperorctl.monitors.parsing import Order, Parsed, Setting, parse, refused_name, unparsed
 from emperorctl.monitors.pending import Pending
-from emperorctl.monitors.reading import NATIVE_LIMIT, UWSGI_LIMIT, Busy, Content, Entry, Gone, Unusable, read
+from emperorctl.monitors.reading import NATIVE_LIMIT, UWSGI_LIMIT, Busy, Content, Entry, Gone, Unusable, look, read
 from emperorctl.monitors.tree import File, Findings, Folder, Tree
 from emperorctl.monitors.watch.base import Hint, WatchExhausted
 from emperorctl.monitors.watch.choice import file_system, fitting
@@ -53,6 +53,7 @@ class FileMonitor:
 
     def __init__(self, layout: Layout, setting: Setting, context: MonitorContext) -> None:
         self.source = layout.source
+        self.working_dir = setting.working_dir
         self._layout = layout
         self._setting = setting
         self._context = context
@@ -262,7 +263,10 @@ class FileMonitor:
         if file.busy_since is not None and now - file.busy_since >= _BUSY_LIMIT:
             lease = None
         limit = NATIVE_LIMIT if file.name.endswith(".toml") else UWSGI_LIMIT
-        self._tree.follow_link(file, os.path.islink(file.path))
+        link = os.path.islink(file.path)
+        self._tree.follow_link(file, link)
+        if link and self._context.nofollow and self._unchanged_link(file, fd):
+            return None
         found = read(Entry(fd, file.name, file.shown), limit, lease_on=lease)
         match found:
             case Busy():
@@ -304,6 +308,20 @@ class FileMonitor:
         file.busy_since = None
         file.remember(found.fingerprint)
         return self._report(file, parsed, found.touch, digest)
+
+    def _unchanged_link(self, file: File, fd: int) -> bool:
+        """Whether a link that was right is the same as when it was last read: only its own time counts then, so that
+        what it leads to can be edited first, and taken over link by link."""
+        seen = look(fd, file.name)
+        if seen is None or not seen[0].inode or file.report is None or not file.report.claims:
+            return False
+        if any(claim.problem for claim in file.report.claims) or seen[0].link_mtime != file.report.touch[0]:
+            return False
+        if self._on_demand.fingerprint(fd, file.name) != file.beside:
+            return False
+        file.busy_since = None
+        file.remember(seen[0])
+        return True
 
     def _gone(self, file: File, fd: int) -> FileReport | None:
         if os.fstat(fd).st_nlink == 0:  # not the file is gone but its whole directory

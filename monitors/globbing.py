@@ -31,8 +31,9 @@ def glob_layout(pattern: str, *, extra: tuple[str, ...] = ()) -> Layout:
     return Layout(source, root, tuple(parts[first:]), given, flat=False, extra=extra)
 
 
-def open_glob(pattern: str, context: MonitorContext) -> FileMonitor:
-    """A monitor of the files that fit a pattern."""
+def open_glob(pattern: str, context: MonitorContext, cwd: str | None = None) -> FileMonitor:
+    """A monitor of the files that fit a pattern. `cwd`: see `registry`."""
     layout = glob_layout(pattern, extra=context.uwsgi.extra_extensions)
-    setting = Setting(layout.source, layout.root, None, context.uwsgi, local_facts(), context.layers)
+    moved = cwd is not None
+    setting = Setting(layout.source, layout.root, cwd, context.uwsgi, local_facts(), context.layers, moved)
     return FileMonitor(layout, setting, context)

@@ -8,17 +8,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from emperorctl.models import manifest, uwsgi
 from emperorctl.models.errors import ConfigError, Problem
 from emperorctl.models.magic import Place
 from emperorctl.models.merging import NO_LAYERS, Layers
 from emperorctl.models.names import printable, uwsgi_name
-from emperorctl.models.patches import patch_of
+from emperorctl.models.patches import Patch, patch_of
 from emperorctl.models.source import Claim
+from emperorctl.models.uwsgi import UwsgiConfig
+from emperorctl.models.uwsgi_includes import LOADERS, Node, circle, reads
 from emperorctl.models.uwsgi_run import UwsgiRun, uwsgi_vassal
 from emperorctl.monitors.placeholders import Reach
+
+if TYPE_CHECKING:
+    from emperorctl.models.uwsgi_sections import Part
 
 __all__ = ["Facts", "Order", "Parsed", "Setting", "parse", "refused_name", "too_complex", "unparsed"]
 
@@ -41,7 +47,11 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What all files of one source have in common; `layers` are what native manifests are merged with."""
+    """What all files of one source have in common; `layers` are what native manifests are merged with.
+
+    `moved`: its `working_dir` was given, and is that of all vassals that do not say otherwise; else it is that of
+    uWSGI's (None: the Emperor's own).
+    """
 
     source: str
     vassals_dir: str
@@ -49,6 +59,7 @@ class Setting:
     run: UwsgiRun
     facts: Facts
     layers: Layers = NO_LAYERS
+    moved: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,28 +142,18 @@ def _claims(order: Order, setting: Setting, own: bool) -> list[Claim]:
     run = setting.run
     extra, executed = run.is_extra(order.identity), run.magic_exec and order.executable
     if form is None or kind == "uwsgi" or (kind == "unknown" and (run.wrapped or extra or executed)):
-        config, patch = None, None
         if extra or executed:
             uwsgi.bounded(order.data, order.file)
-        else:
-            # A wrapper may read a config of its own.
-            config = uwsgi.read_uwsgi(order.data, order.extension, order.file, lenient=run.wrapped)
-            patch = patch_of(config.attributes.get("uwsgi", ()), _place(order, setting))
-        vassal = uwsgi_vassal(
-            name=order.identity,
-            file=order.file,
-            ext=order.extension,
-            working_dir=setting.working_dir,
-            source=setting.source,
-            data=order.data,
-            config=config,
-            path=order.path,
-            run=run,
-            executable=executed,
-            patch=patch,
-            on_demand=order.on_demand,
-        )
-        return [Claim(vassal.name, vassal)]
+            return [_claim(order, setting, None, None)]
+        # A wrapper may read a config of its own.
+        config = uwsgi.read_uwsgi(order.data, order.extension, order.file, lenient=run.wrapped, several=True)
+        if not config.several:
+            return [_claim(order, setting, config, None)]
+        # Not loaded for the many who have no such file.
+        from emperorctl.models.uwsgi_sections import parts_of  # noqa: PLC0415
+
+        parts = parts_of(order.data, config, order.extension, _place(order, setting))
+        return [_own_claim(order, setting, config, part) for part in parts]
     claims = manifest.read_manifests(
         order.data,
         form,
@@ -172,7 +173,85 @@ def _claims(order: Order, setting: Setting, own: bool) -> list[Claim]:
                 "write kind: Vassal for a manifest, or a uwsgi section",
             )
         )
-    return claims
+    return [_moved(claim, setting) for claim in claims] if setting.moved else claims
+
+
+def _own_claim(order: Order, setting: Setting, config: UwsgiConfig, part: Part) -> Claim:
+    """The claim of one of several vassals: what is wrong with it is no concern of the others."""
+    try:
+        if part.problem is not None:
+            raise ConfigError(part.problem)
+        return _claim(order, setting, config, part)
+    except ConfigError as error:
+        name = f"{order.identity}:{part.section}" if part.section else order.identity
+        return Claim(name, problem=error.problem.at(order.file))
+
+
+def _claim(order: Order, setting: Setting, config: UwsgiConfig | None, part: Part | None) -> Claim:
+    patch = None
+    if config is not None:
+        key = part.key if part is not None else uwsgi.SECTION
+        _require_end(order, setting, config, key)
+        patch = _patch(config.attributes.get(key, ()), _place(order, setting), setting.run)
+    vassal = uwsgi_vassal(
+        name=order.identity,
+        file=order.file,
+        ext=order.extension,
+        working_dir=setting.working_dir,
+        source=setting.source,
+        data=order.data,
+        config=config,
+        path=order.path,
+        run=setting.run,
+        executable=setting.run.magic_exec and order.executable,
+        patch=patch,
+        # The three ways to say so know a file, not its sections.
+        on_demand=order.on_demand if part is None or not part.section else "",
+        part=part,
+        moved=setting.moved,
+    )
+    return Claim(vassal.name, vassal)
+
+
+def _patch(options: uwsgi.Pairs, place: Place, run: UwsgiRun) -> Patch | str | None:
+    """The binary patch of a config, with what is set for all vassals."""
+    patch = patch_of([*(one.partition("=")[::2] for one in run.set), *options], place)
+    if isinstance(patch, Patch) and run.passed_files:
+        return "only uWSGI reads the files that are passed to all vassals"
+    return patch
+
+
+def _require_end(order: Order, setting: Setting, config: UwsgiConfig, key: str) -> None:
+    """Refuse what reads itself again without end, as far as the file itself tells. Raises ConfigError."""
+    if setting.run.wrapped or not any(one in LOADERS for one, _ in config.attributes.get(key, ())):
+        return
+    place, directory = _place(order, setting), setting.working_dir or ""
+    here = {order.path, os.path.normpath(order.identity)}
+
+    def following(node: Node) -> list[Node]:
+        if node.path not in here:
+            return []
+        return list(reads(config.attributes.get(node.section, ()), place, directory))
+
+    way = circle([Node(order.path, key)], lambda node: [_as(one, order.path, here) for one in following(node)])
+    if way:
+        shown = " -> ".join(printable(str(node)) for node in way[:4])
+        message = f"includes itself: {shown}; uWSGI would never come to an end"
+        raise ConfigError(Problem("IncludeCycle", message, "remove one of the includes", order.file))
+
+
+def _as(node: Node, path: str, names: set[str]) -> Node:
+    """The same, under the one path of a file that goes by several names."""
+    return Node(path, node.section) if node.path in names else node
+
+
+def _moved(claim: Claim, setting: Setting) -> Claim:
+    """A manifest's claim, with the working directory of its source where it gives none."""
+    vassal, there = claim.vassal, setting.working_dir
+    if vassal is None or there is None or vassal.launch.working_dir is not None:
+        return claim
+    launch = replace(vassal.launch, working_dir=there)
+    return replace(claim, vassal=replace(vassal, launch=launch, spec={**vassal.spec, "workingDir": there}))
 
 
 def _place(order: Order, setting: Setting, reach: Reach | None = None) -> Place:

@@ -23,7 +23,7 @@ from emperorctl.monitors.files import FileMonitor
 from emperorctl.monitors.globbing import glob_layout
 from emperorctl.monitors.layout import KNOWN_EXTENSIONS, Layout, wanted
 from emperorctl.monitors.parsing import Setting
-from emperorctl.monitors.registry import split_source
+from emperorctl.monitors.registry import SourceText, split_source
 
 __all__ = ["Verdict", "validate"]
 
@@ -48,7 +48,7 @@ def validate(paths: Sequence[str], run: UwsgiRun, layers: Layers = NO_LAYERS) ->
     `layers` are what native manifests are merged with. To be called outside of any event loop. Raises UserError for a
     source of an unknown scheme.
     """
-    sources = [(text, *split_source(text)) for text in paths]
+    sources = [(text, split_source(text)) for text in paths]
     reports, nowhere = asyncio.run(_look(sources, run, layers))
     verdicts = [Verdict(problem.file, (), (problem,)) for problem in nowhere]
     owners: dict[str, str] = {}
@@ -66,7 +66,7 @@ def validate(paths: Sequence[str], run: UwsgiRun, layers: Layers = NO_LAYERS) ->
 
 
 async def _look(
-    sources: Sequence[tuple[str, str, str]], run: UwsgiRun, layers: Layers
+    sources: Sequence[tuple[str, SourceText]], run: UwsgiRun, layers: Layers
 ) -> tuple[dict[str, FileReport], list[Problem]]:
     reports: dict[str, FileReport] = {}
     nowhere: list[Problem] = []
@@ -79,16 +79,16 @@ async def _look(
 
     context = MonitorContext(publish=collect, uwsgi=run, warn=lambda source, note: None)
     try:
-        for text, scheme, path in sources:
+        for text, (scheme, path, cwd) in sources:
             before = len(reports) + len(nowhere)
             layout = _layout(scheme, path, run.extra_extensions)
             if isinstance(layout, Problem):
                 nowhere.append(layout)
                 continue
-            working_dir = layout.root if layout.flat else None
-            await FileMonitor(
-                layout, Setting(layout.source, layout.root, working_dir, run, local_facts(), layers), context
-            ).list_once()
+            working_dir = cwd or (layout.root if layout.flat else None)
+            moved = cwd is not None
+            setting = Setting(layout.source, layout.root, working_dir, run, local_facts(), layers, moved)
+            await FileMonitor(layout, setting, context).list_once()
             if len(reports) + len(nowhere) == before and not reports.keys() & {printable(os.path.abspath(path))}:
                 nowhere += _nothing(scheme, text, path)
     finally:

@@ -18,6 +18,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from emperorctl.models.merging import NO_LAYERS, Layers
 from emperorctl.models.names import printable
+from emperorctl.models.protocol import CONFIG_MAX
+from emperorctl.models.source import Claim
 from emperorctl.models.uwsgi_run import UwsgiRun
 from emperorctl.monitors.parsing import Facts, Order, Parsed, Setting
 
@@ -43,6 +45,7 @@ def encode_job(orders: Sequence[Order], setting: Setting) -> bytes:
         "source": setting.source,
         "vassals_dir": setting.vassals_dir,
         "working_dir": setting.working_dir,
+        "moved": setting.moved,
         "run": _runs().dump_python(setting.run, mode="json"),
         "facts": asdict(setting.facts),
         "layers": _layers_out(setting.layers),
@@ -57,7 +60,7 @@ def decode_job(data: bytes) -> tuple[list[Order], Setting]:
     head = json.loads(line)
     run = _runs().validate_python(head["run"])
     facts, layers = Facts(**head["facts"]), _layers_in(head["layers"])
-    setting = Setting(head["source"], head["vassals_dir"], head["working_dir"], run, facts, layers)
+    setting = Setting(head["source"], head["vassals_dir"], head["working_dir"], run, facts, layers, head["moved"])
     orders, position = [], 0
     for file, path, identity, inode, executable, on_demand, size in head["orders"]:
         data = rest[position : position + size]
@@ -81,8 +84,8 @@ def _layers_in(sent: list[Any] | None) -> Layers:
 
 
 def encode_result(parsed: Parsed) -> bytes:
-    """One result, with its newline; the config itself does not travel back."""
-    if any(claim.vassal is not None and claim.vassal.config for claim in parsed.claims):
+    """One result, with its newline; the config itself does not travel back, but what was cut out of it does."""
+    if any(_has_config(claim) for claim in parsed.claims):
         parsed = _with_config(parsed, b"")
     return _results().dump_json(parsed, warnings="none", fallback=_plain) + b"\n"
 
@@ -107,16 +110,24 @@ def decode_result(line: bytes, order: Order, setting: Setting) -> Parsed:
             raise ValueError("a claim that can't be")
         if vassal is not None and (vassal.name, vassal.file, vassal.source) != (claim.name, order.file, setting.source):
             raise ValueError("a claim in another's name")
-        if vassal is not None and vassal.config:
+        if vassal is not None and vassal.section:
+            if vassal.name != f"{order.identity}:{vassal.section}" or len(vassal.config) > CONFIG_MAX:
+                raise ValueError("a section that is not the file's")
+        elif vassal is not None and vassal.config:
             raise ValueError("a config that is not the file's")
     return _with_config(parsed, order.data) if setting.run.config_pipe else parsed
+
+
+def _has_config(claim: Claim) -> bool:
+    """Whether it is the claim of a vassal that is sent the whole file."""
+    return claim.vassal is not None and claim.vassal.launch.config_pipe and not claim.vassal.section
 
 
 def _with_config(parsed: Parsed, config: bytes) -> Parsed:
     """The same with this config in the vassal that has one to be sent."""
     claims = tuple(
         replace(claim, vassal=replace(claim.vassal, config=config))
-        if claim.vassal is not None and claim.vassal.launch.config_pipe
+        if claim.vassal is not None and _has_config(claim)
         else claim
         for claim in parsed.claims
     )

@@ -33,6 +33,7 @@ class _Source:
     """Times are wall seconds. `error` is the last one, whether it is over or not."""
 
     watch: Callable[[], str]
+    working_dir: str = ""
     state: SourceState = SourceState.LISTING
     listed: bool = False
     synced_at: float | None = None
@@ -48,9 +49,10 @@ class Sources:
         self._clock = clock
         self._sources: dict[str, _Source] = {}
 
-    def add(self, source: str, watch: Callable[[], str]) -> None:
-        """There is this source; `watch` says how its changes are noticed, `inotify` or `poll`."""
-        self._sources.setdefault(source, _Source(watch))
+    def add(self, source: str, watch: Callable[[], str], working_dir: str = "") -> None:
+        """There is this source; `watch` says how its changes are noticed, `inotify` or `poll`; `working_dir` where its
+        vassals are run that do not say otherwise."""
+        self._sources.setdefault(source, _Source(watch, working_dir))
 
     def apply(self, report: Report) -> None:
         """Take note of what a monitor says, and pass it on."""
@@ -87,6 +89,7 @@ class Sources:
                 "state": str(known.state),
                 "watch": known.watch(),
                 "vassals": self._store.count(source),
+                "workingDir": known.working_dir,
                 "lastSync": None if known.synced_at is None else timestamp(known.synced_at),
                 "lastError": None
                 if error is None

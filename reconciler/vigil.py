@@ -47,6 +47,9 @@ def _call(draft: Draft) -> None:
     room = draft.rules.broodlord - look.zergs
     if vassal.kind is not Kind.UWSGI or vassal.zerg_of:
         draft.warn_once("NoReinforcements", "it calls for reinforcements, which only a uWSGI config can have")
+    elif vassal.section:
+        text = "it calls for reinforcements, which a section of its own can't have: they are run with the section zerg"
+        draft.warn_once("NoReinforcements", f"{text} of the whole file (give it a file of its own)")
     elif room <= 0:
         text = f"it calls for reinforcements, but there are {look.zergs} of {draft.rules.broodlord} zergs"
         draft.warn("NoReinforcements", f"{text} (raise --emperor-broodlord)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import psutil
@@ -11,6 +12,7 @@ import pytest
 from e2e.conformance.court import Court
 from e2e.conformance.declarations import scenario
 from e2e.conformance.site import FORMATS, Site
+from e2e.conformance.stage import Puppet
 
 
 @scenario(
@@ -255,3 +257,46 @@ def test_glob(court: Court, scheme: str) -> None:
     os.unlink(path)
     puppet.wait_gone()
     assert puppet.bytes == [0]
+
+
+def _skeleton(court: Court, *options: str) -> tuple[Puppet, Puppet]:
+    """A skeleton and two links to it, as the manual has them, all written long ago."""
+    court.write("app.skel")
+    for name in ("app1.ini", "app2.ini"):
+        (court.vassals / name).symlink_to("app.skel")
+        _touch_link(court, name, -100_000)
+    court.start(*options)
+    return court.wait_puppet("app1.ini"), court.wait_puppet("app2.ini")
+
+
+def _touch_link(court: Court, name: str, seconds: int = 0) -> None:
+    """`touch --no-dereference`, so many seconds from now."""
+    stamp = int(time.time()) + seconds
+    os.utime(court.vassals / name, (stamp, stamp), follow_symlinks=False)
+
+
+@scenario(
+    "A skeleton, `app1.ini` and `app2.ini` linked to `app.skel`; the skeleton is touched",
+    uwsgi="it is no vassal itself; byte 1 to both",
+)
+def test_skeleton(court: Court) -> None:
+    first, second = _skeleton(court)
+    assert len(court.stage.puppets) == 2
+    court.touch("app.skel")
+    for puppet in (first, second):
+        court.wait_for(lambda puppet=puppet: puppet.bytes == [1], "byte 1")  # type: ignore[misc]
+
+
+@scenario(
+    "The same with `emperor-nofollow`; the skeleton is edited, then `touch --no-dereference app1.ini`",
+    uwsgi="the edit reaches nobody; then byte 1 to app1.ini alone",
+)
+def test_skeleton_nofollow(court: Court) -> None:
+    first, second = _skeleton(court, "--emperor-nofollow")
+    court.write("app.skel", "[uwsgi]\nmaster = true\n")
+    court.wait_look()
+    assert first.bytes == second.bytes == []
+    _touch_link(court, "app1.ini")
+    court.wait_for(lambda: first.bytes == [1], "byte 1")
+    court.wait_look()
+    assert second.bytes == []

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import psutil
+import pytest
 
 from e2e.conformance.court import Court
 from e2e.conformance.declarations import scenario
+from e2e.conformance.site import Site
 
 
 @scenario(
@@ -69,6 +72,53 @@ def test_vassal_variables(court: Court) -> None:
     puppet = court.wait_puppet("a.ini")
     assert "UWSGI_VASSAL_FOO" not in puppet.env
     assert puppet.env.get("UWSGI_FOO") == (None if court.real else "bar")
+
+
+_PASSED = (
+    *("--vassals-include", "after.ini", "--vassal-set", "a=1", "--vassals-inherit", "/etc/t.ini"),
+    *("--vassals-inherit-before", "first.ini", "--vassal-set", "b=2", "--vassals-include-before", "i1.ini"),
+    *("--vassals-include-before", "i2.ini"),
+)
+_AS_PASSED = [
+    *("--inherit", "first.ini", "--include", "i1.ini", "--include", "i2.ini", "--set", "a=1", "--set", "b=2"),
+    *("--ini", "a.ini", "--inherit", "/etc/t.ini", "--include", "after.ini"),
+]
+
+
+@scenario(
+    "`vassal-set`, `vassals-inherit`, `vassals-include` and their `-before` forms, in any order",
+    uwsgi="argv `[--inherit F]… [--include F]… [--set K=V]… --ini a.ini [--inherit F]… [--include F]…`, each kind in"
+    " the order given, paths as they were written",
+)
+def test_passed(court: Court) -> None:
+    court.write("a.ini")
+    court.start(*_PASSED)
+    assert court.wait_puppet("after.ini").argv == _AS_PASSED
+
+
+@scenario(
+    "The same `env` in a real site's config and in what is passed to it",
+    uwsgi="the later one counts: `vassal-set` and `vassals-include-before` are overruled by the config, the config by"
+    " `vassals-include`, and by either kind of `vassals-inherit`, since templates are read when all else has been",
+)
+@pytest.mark.parametrize(
+    ("option", "value", "greeting"),
+    [
+        ("--vassals-include-before", "../common.ini", "own"),
+        ("--vassals-inherit-before", "../common.ini", "common"),
+        ("--vassal-set", "env=GREETING=set", "own"),
+        ("--vassals-include", "../common.ini", "common"),
+        ("--vassals-inherit", "../common.ini", "common"),
+    ],
+)
+def test_passed_to_a_site(  # noqa: PLR0917
+    court: Court, uwsgi_python: Path, free_port: int, option: str, value: str, greeting: str
+) -> None:
+    site = Site(court, free_port)
+    court.write("a.ini", site.config(greeting="own"))
+    (court.root / "common.ini").write_text("[uwsgi]\nenv = GREETING=common\n")
+    court.start(option, value, puppets=False)
+    site.wait_reply(greeting=greeting)
 
 
 @scenario(

@@ -84,14 +84,16 @@ def test_a_source() -> None:
         "vassals": 12,
         "lastSync": "2026-11-24T03:59:50Z",
         "lastError": None,
+        "workingDir": "/v",
     }
     one = {"metadata": {"name": "dir:///v"}, "status": status}
-    assert monitor_row(one, NOW, wide=True) == ["dir:///v", "Synced", "inotify", "12", "10s ago", "<none>", "<none>"]
+    row = ["dir:///v", "Synced", "inotify", "12", "10s ago", "<none>"]
+    assert monitor_row(one, NOW, wide=True) == [*row, "/v", "<none>"]
     error = {"reason": "SourceMissing", "message": "/v: does not exist", "at": "2026-11-24T03:57:00Z"}
     one["status"] = {**status, "state": "Unavailable", "lastSync": None, "lastError": error}
     row = ["dir:///v", "Unavailable", "inotify", "12", "<none>", "SourceMissing (3m ago)"]
     assert monitor_row(one, NOW) == row
-    assert monitor_row(one, NOW, wide=True) == [*row, "/v: does not exist"]
+    assert monitor_row(one, NOW, wide=True) == [*row, "/v", "/v: does not exist"]
 
 
 @pytest.mark.parametrize(

@@ -315,3 +315,62 @@ def test_every_refusal_says_what_to_do(format: Format, data: bytes) -> None:
     with pytest.raises(ConfigError) as refused:
         parse(data, format, "f")
     assert refused.value.problem.remedy
+
+
+SEVERAL = b"""\
+apiVersion = "emperor/v1"
+kind = "Vassal"
+
+[[vassal]]
+metadata.name = "a"
+[vassal.spec]
+command = ["sleep", "1"]
+
+[[vassal]]
+kind = "Other"
+[vassal.metadata]
+name = "b"
+[vassal.spec]
+nice = 5
+"""
+
+
+def test_toml_tables_are_documents_that_share_the_top() -> None:
+    first, second = parse(SEVERAL, "toml", "x.toml")
+    top = {"apiVersion": "emperor/v1", "kind": "Vassal"}
+    assert first.data == {**top, "metadata": {"name": "a"}, "spec": {"command": ["sleep", "1"]}}
+    assert second.data == {**top, "kind": "Other", "metadata": {"name": "b"}, "spec": {"nice": 5}}
+    assert (first.line, second.line) == (4, 9)
+    assert first.line_of(("spec", "command")) == (7, 1)
+    assert second.line_of(("kind",)) == (10, 1)
+    assert second.line_of(("spec", "nice")) == (14, 1)
+    assert second.source_of(("spec", "nice")) == "5"
+    assert second.line_of(("apiVersion",)) == (1, 1)
+    assert second.line_of(("spec", "command")) == (13, 1)
+
+
+@pytest.mark.parametrize(
+    ("data", "line"),
+    [
+        (b'kind = "Vassal"\n[spec]\nnice = 1\n[[vassal]]\n', 2),
+        (b"labels = {}\n[[vassal]]\n", 1),
+        (b"kind = 'Vassal'\nvassal = [1, 2]\n", 2),
+    ],
+)
+def test_nothing_else_stands_beside_them(data: bytes, line: int) -> None:
+    found = problem(data, "toml")
+    assert (found.reason, found.line) == ("InvalidValue", line)
+
+
+def test_a_table_of_that_name_is_a_field_like_any_other() -> None:
+    [document] = parse(b"[vassal]\na = 1\n", "toml", "x.toml")
+    assert document.data == {"vassal": {"a": 1}}
+
+
+def test_places_in_tables_below_tables() -> None:
+    text = b"[[vassal]]\n[[vassal.x]]\na = 1\n[[vassal.x]]\na = 2\n"
+    text += b"[[vassal]]\n[[vassal.x]]\na = 3\n[vassal.x.y]\nb = 4\n"
+    first, second = parse(text, "toml", "x.toml")
+    assert [first.line_of(("x", index, "a"))[0] for index in (0, 1)] == [3, 5]
+    assert second.line_of(("x", 0, "a")) == (8, 1)
+    assert second.line_of(("x", 0, "y", "b")) == (10, 1)

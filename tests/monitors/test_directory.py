@@ -179,6 +179,42 @@ def test_with_nofollow_the_links_own_time_counts_alone(tmp_path: Path) -> None:
     follow(vassals, story, nofollow=True)
 
 
+def test_with_nofollow_an_edited_target_waits_for_its_link(tmp_path: Path) -> None:
+    vassals = tmp_path / "vassals"
+    vassals.mkdir()
+    write(tmp_path / "app.skel")
+    for name in ("one.ini", "two.ini"):
+        os.symlink("../app.skel", vassals / name)
+
+    async def story(recorder: Recorder) -> None:
+        before = recorder.contents("one.ini")
+        write(tmp_path / "app.skel", "[uwsgi]\nmaster = false\n")
+        await recorder.monitor.resync()
+        await recorder.settle(str(vassals))
+        assert recorder.said("one.ini") == recorder.said("two.ini") == []
+        os.utime(vassals / "one.ini", (5, 5), follow_symlinks=False)
+        await recorder.until(lambda: recorder.said("one.ini"))
+        assert recorder.contents("one.ini") != before == recorder.contents("two.ini")
+
+    follow(vassals, story, nofollow=True)
+
+
+def test_with_nofollow_what_was_wrong_is_read_again(tmp_path: Path) -> None:
+    vassals = tmp_path / "vassals"
+    vassals.mkdir()
+    write(tmp_path / "app.skel", "[other]\n")
+    os.symlink("../app.skel", vassals / "one.ini")
+
+    async def story(recorder: Recorder) -> None:
+        assert recorder.reason("one.ini") == "NoUwsgiSection"
+        write(tmp_path / "app.skel")
+        await recorder.until(lambda: not recorder.reason("one.ini"))
+        os.unlink(tmp_path / "app.skel")
+        await recorder.until(lambda: recorder.reason("one.ini") == "DanglingLink")
+
+    follow(vassals, story, nofollow=True)
+
+
 def test_a_removal(tmp_path: Path) -> None:
     write(tmp_path / "shop.ini")
 

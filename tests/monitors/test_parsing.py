@@ -9,8 +9,9 @@ import pytest
 
 from emperorctl.models.errors import Problem
 from emperorctl.models.merging import Layers
+from emperorctl.models.patches import Patch
 from emperorctl.models.source import Claim
-from emperorctl.models.uwsgi_run import UwsgiRun
+from emperorctl.models.uwsgi_run import UwsgiRun, zerg_vassal
 from emperorctl.monitors.parsing import Facts, Order, Parsed, Setting, parse, refused_name, unparsed
 from emperorctl.monitors.wire import decode_job, decode_result, encode_job, encode_result
 from tests.monitors.recorder import INI, MANIFEST
@@ -212,3 +213,158 @@ def test_a_patch_travels_through_the_parser() -> None:
     wrapped = parse(one, replace(SETTING, run=UwsgiRun(wrapper="/bin/wrap"))).claims[0].vassal
     assert wrapped is not None
     assert wrapped.launch.patch is None
+
+
+def names(parsed: Parsed) -> list[str]:
+    return [claim.name for claim in parsed.claims]
+
+
+SEVERAL = "[uwsgi]\nteam = all\n[common]\nx = 1\n[uwsgi:blog]\nteam = web\nini = :common\n[uwsgi:shop]\n"
+
+
+def test_several_vassals_in_one_config() -> None:
+    parsed = parse(order("a.ini", SEVERAL), SETTING)
+    assert names(parsed) == ["a.ini", "a.ini:blog", "a.ini:shop"]
+    plain, blog, shop = (claim.vassal for claim in parsed.claims)
+    assert plain and blog and shop
+    assert plain.launch.command == ("uwsgi", "--ini", "a.ini")
+    assert blog.launch.command == ("uwsgi", "--ini", "emperor://a.ini:blog")
+    assert (plain.launch.config_pipe, blog.launch.config_pipe) == (False, True)
+    assert (plain.section, blog.section, shop.section) == ("", "blog", "shop")
+    assert blog.config == b"[blog]\nteam = web\nini = /v/a.ini:common\n"
+    assert (plain.labels, blog.labels, shop.labels) == ({"team": "all"}, {"team": "web"}, {})
+    assert {vassal.launch.working_dir for vassal in (plain, blog, shop)} == {"/v"}
+    assert blog.spec["section"] == "uwsgi:blog"
+
+
+@pytest.mark.parametrize("ext", [".yaml", ".yml", ".json", ".js"])
+def test_sections_alone_are_a_uwsgi_config(ext: str) -> None:
+    parsed = parse(order(f"a{ext}", '{"uwsgi:b": {"x": 1}}' if "j" in ext else "uwsgi:b:\n  x: 1\n"), SETTING)
+    assert names(parsed) == [f"a{ext}:b"]
+
+
+def test_only_the_plain_vassal_is_started_on_demand() -> None:
+    parsed = parse(replace(order("a.ini", SEVERAL), on_demand="/run/a.sock"), SETTING)
+    assert [bool(claim.vassal and claim.vassal.on_demand) for claim in parsed.claims] == [True, False, False]
+
+
+def test_what_is_wrong_with_one_section_is_no_concern_of_the_others() -> None:
+    text = f"[uwsgi]\nx = 1\n[uwsgi:big]\nx = {'y' * 66_000}\n[uwsgi:{'n' * 63}]\n[uwsgi:zerg]\n"
+    parsed = parse(order(f"{'a' * 200}.ini", text), SETTING)
+    reasons = [claim.problem.reason if claim.problem else "" for claim in parsed.claims]
+    assert reasons == ["", "TooLarge", "InvalidName", "ReservedName"]
+    for claim in parsed.claims:
+        assert claim.problem is None or claim.problem.file == f"/v/{'a' * 200}.ini"
+
+
+def test_each_section_has_its_own_patch() -> None:
+    text = "[uwsgi:a]\nunprivileged-binary-patch = /bin/a\n[uwsgi:b]\nprivileged-binary-patch-arg = b\n[uwsgi:c]\n"
+    patches = [claim.vassal.launch.patch for claim in parse(order("a.ini", text), SETTING).claims if claim.vassal]
+    assert [patch.program if patch else None for patch in patches] == ["/bin/a", "b", None]
+
+
+def test_sections_travel_back_from_the_parser() -> None:
+    one = order("a.ini", SEVERAL)
+    parsed = parse(one, SETTING)
+    assert decode_result(encode_result(parsed), one, SETTING) == parsed
+    piped = replace(SETTING, run=replace(SETTING.run, config_pipe=True))
+    parsed = parse(one, piped)
+    assert parsed.claims[0].vassal
+    assert parsed.claims[0].vassal.config == one.data
+    assert decode_result(encode_result(parsed), one, piped) == parsed
+
+
+@pytest.mark.parametrize("old", ['"section":"blog"', '"name":"a.ini:blog"'])
+def test_a_section_of_another_file_is_no_result(old: str) -> None:
+    one = order("a.ini", SEVERAL)
+    line = encode_result(parse(one, SETTING)).decode()
+    assert old in line
+    with pytest.raises(ValueError, match=r"section|name"):
+        decode_result(line.replace(old, old.replace("blog", "shop")).encode(), one, SETTING)
+
+
+PASSING = replace(
+    SETTING.run,
+    set=("a=1", "b=2"),
+    inherit_before=("t1",),
+    include_before=("i1",),
+    inherit=("t2",),
+    include=("i2",),
+)
+
+
+def test_what_is_passed_to_all_stands_in_uwsgis_order() -> None:
+    parsed = parse(order("a.ini", SEVERAL), replace(SETTING, run=PASSING))
+    for claim, config in zip(parsed.claims, ("a.ini", "emperor://a.ini:blog", "emperor://a.ini:shop"), strict=True):
+        assert claim.vassal
+        assert " ".join(claim.vassal.launch.command) == (
+            f"uwsgi --inherit t1 --include i1 --set a=1 --set b=2 --ini {config} --inherit t2 --include i2"
+        )
+
+
+def test_a_zerg_is_passed_the_same() -> None:
+    [claim] = parse(order("a.ini", INI), replace(SETTING, run=PASSING)).claims
+    assert claim.vassal
+    command = zerg_vassal(claim.vassal, "a.ini:zerg", 1).launch.command
+    assert command[command.index("--ini") + 1] == "a.ini:zerg"
+    assert command[-1] == "i2"
+
+
+def test_what_is_passed_concerns_a_patch() -> None:
+    text = "[uwsgi]\nunprivileged-binary-patch = /bin/a\n"
+
+    def patch(**passed: tuple[str, ...]) -> Patch | None:
+        [claim] = parse(order("a.ini", text), replace(SETTING, run=UwsgiRun(**passed))).claims  # type: ignore[arg-type]
+        assert claim.vassal
+        return claim.vassal.launch.patch
+
+    plain, with_user = patch(), patch(set=("uid=33", "umask=027"))
+    assert plain and with_user
+    assert (with_user.user, with_user.umask, with_user.program) == ("33", 0o027, "/bin/a")
+    assert patch(set=("processes=4",)) is None
+    assert patch(include=("/etc/common.ini",)) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[uwsgi]\nini = a.ini\n",
+        "[uwsgi]\ninclude = %p\n",
+        "[uwsgi]\ninherit = ../v/a.ini\n",
+        "[uwsgi]\nini = :common\n[common]\nini = %d%s:more\n[more]\nini = :common\n",
+    ],
+)
+def test_a_config_that_reads_itself_is_refused(text: str) -> None:
+    parsed = parse(order("a.ini", text), SETTING)
+    assert parsed.problem
+    assert parsed.problem.reason == "IncludeCycle"
+    assert "a.ini" in parsed.problem.message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[uwsgi]\nini = b.ini\n",
+        "[uwsgi]\nini = :common\n[common]\nx = 1\n",
+        "[uwsgi]\nini = :common\nini = :common\n[common]\nx = 1\n",
+        "[uwsgi]\nx = 1\n[common]\nini = :common\n",
+        "[uwsgi]\nif-env = A\nini = a.ini\nendif =\n",
+        "[uwsgi:blog]\nini = %p\n[uwsgi]\nx = 1\n",
+    ],
+)
+def test_other_includes_are_uwsgis_business(text: str) -> None:
+    assert not parse(order("a.ini", text), SETTING).problem
+
+
+def test_a_given_working_directory_is_that_of_all_who_give_none() -> None:
+    there = replace(SETTING, working_dir="/srv", moved=True)
+    [claim] = parse(order("a.ini", INI), there).claims
+    assert claim.vassal
+    assert (claim.vassal.launch.command[-1], claim.vassal.launch.working_dir) == ("/v/a.ini", "/srv")
+    [claim] = parse(order("a.yaml", MANIFEST.format(1)), there).claims
+    assert claim.vassal
+    assert (claim.vassal.launch.working_dir, claim.vassal.spec["workingDir"]) == ("/srv", "/srv")
+    [claim] = parse(order("a.yaml", MANIFEST.format(1) + "  workingDir: /own\n"), there).claims
+    assert claim.vassal
+    assert claim.vassal.launch.working_dir == "/own"
+    assert decode_job(encode_job([], there))[1] == there

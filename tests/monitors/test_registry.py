@@ -57,3 +57,31 @@ def test_every_scheme_is_explained_in_a_line() -> None:
     for scheme, text in ABOUT.items():
         assert text.startswith(f"{scheme}://")
         assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("glob,cwd=/srv:///srv/*/v.ini", ("glob", "/srv/*/v.ini", "/srv")),
+        ("glob,cwd=/srv/../x://srv/*/v.ini", ("glob", "srv/*/v.ini", "/x")),
+        ("DIR,cwd=/a b:///v", ("dir", "/v", "/a b")),
+        ("glob:///srv/a,cwd=b://*.ini", ("glob", "/srv/a,cwd=b://*.ini", None)),
+        ("/srv/?cwd=x/*.ini", ("glob", "/srv/?cwd=x/*.ini", None)),
+    ],
+)
+def test_a_source_says_where_its_vassals_are_run(text: str, found: tuple[str, str, str | None]) -> None:
+    assert split_source(text) == found
+
+
+def test_a_relative_one_starts_from_the_emperors_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monitor = open_source("glob,cwd=run://*/v.ini", CONTEXT)
+    assert (monitor.source, monitor.working_dir) == (f"glob://{tmp_path}/*/v.ini", f"{tmp_path}/run")
+    assert open_source("*/v.ini", CONTEXT).working_dir is None
+    assert open_source("v", CONTEXT).working_dir == f"{tmp_path}/v"
+
+
+@pytest.mark.parametrize("settings", [",cwd=", ",cwd", ",CWD=/x", ",pwd=/x", ",cwd=/x,cwd=/y", ","])
+def test_a_setting_that_is_none(settings: str) -> None:
+    with pytest.raises(UserError, match="cwd=DIRECTORY"):
+        split_source(f"glob{settings}:///srv/*/v.ini")

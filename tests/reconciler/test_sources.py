@@ -21,8 +21,8 @@ class Ledger:
         self.clock = SetClock()
         self.store = DesiredStore(lambda name: None, lambda name, note: None)
         self.sources = Sources(self.store, self.clock)
-        self.sources.add(SOURCE, lambda: "inotify")
-        self.sources.add("glob:///srv/*/v.ini", lambda: "poll")
+        self.sources.add(SOURCE, lambda: "inotify", "/v")
+        self.sources.add("glob:///srv/*/v.ini", lambda: "poll", "/srv")
 
     def status(self, index: int = 0) -> dict[str, Any]:
         found: dict[str, Any] = self.sources.objects()[index]["status"]
@@ -36,6 +36,7 @@ def test_before_anything_was_said() -> None:
         "state": "Listing",
         "watch": "poll",
         "vassals": 0,
+        "workingDir": "/srv",
         "lastSync": None,
         "lastError": None,
     }
@@ -51,6 +52,7 @@ def test_a_source_is_synced_once_it_was_listed_whole() -> None:
         "state": "Synced",
         "watch": "inotify",
         "vassals": 2,
+        "workingDir": "/v",
         "lastSync": "2026-11-24T03:00:05Z",
         "lastError": None,
     }

@@ -220,7 +220,9 @@ def test_each_call_brings_one_zerg_as_far_as_the_budget_goes() -> None:
     assert full.actions == () and "--emperor-broodlord" in full.notes[0].message
 
 
-@pytest.mark.parametrize("vassal", [native(protocol=True), replace(uwsgi(), zerg_of="shop.ini")])
+@pytest.mark.parametrize(
+    "vassal", [native(protocol=True), replace(uwsgi(), zerg_of="shop.ini"), replace(uwsgi(), section="blog")]
+)
 def test_who_can_not_have_zergs_is_told(vassal: Vassal) -> None:
     outcome = planned(Signs(reinforcements=1), running(vassal))
     assert outcome.actions == () and [note.reason for note in outcome.notes] == ["NoReinforcements"]
