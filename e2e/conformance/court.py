@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import socket
+import subprocess
 import tempfile
 import time
 from abc import ABC, abstractmethod
@@ -54,6 +55,10 @@ class Court(ABC):
         """Start it over `vassals`, and wait until its statistics can be had. With `puppets` every vassal is one."""
         wrapper = ["--emperor-wrapper", str(self.stage.wrapper)] if puppets else []
         self._start(["--emperor", str(self.vassals), *wrapper, *options], dict(env or {}))
+
+    def start_from(self, file: Path, env: Mapping[str, str] | None = None) -> None:
+        """Start it with `--ini FILE`, which says itself what it reigns over."""
+        self._start(["--ini", str(file)], dict(env or {}))
 
     @property
     @abstractmethod
@@ -190,6 +195,21 @@ class Court(ABC):
         puppet.say(1, 5, *([17] if loyal else []))
         self.wait_vassal(name, ready=1, accepting=1, loyal=int(loyal))
         return puppet
+
+    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run the Emperor's command to its end with these words: `uwsgi …`, or `emperorctl run …`."""
+        start = [command_path("uwsgi")] if self.real else [command_path("emperorctl"), "run"]
+        return subprocess.run(
+            [*start, *words],
+            cwd=self.root,
+            env=self.environment({}),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=_PATIENCE,
+            check=False,
+        )
 
     def environment(self, env: Mapping[str, str]) -> dict[str, str]:
         """What the Emperor is started with: this process's environment without what would lead it astray, and `env`."""
