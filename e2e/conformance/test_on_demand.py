@@ -330,3 +330,73 @@ def test_in_the_way(court: Court, kind: str) -> None:
     wait_asleep(court)
     with contextlib.closing(knock(path)):
         court.wait_puppet("a.ini")
+
+
+@scenario(
+    "The address in a.ini.socket changes",
+    uwsgi="unnoticed, also when the config itself is touched or edited",
+    emperorctl="the new address is bound at once, and the old one given up",
+    why="what a file says should hold",
+)
+def test_other_address(court: Court) -> None:
+    path, other = asleep(court), court.root / "b.sock"
+    court.start(*_EXTENSION)
+    wait_asleep(court)
+    court.write("a.ini.socket", f"{other}\n")
+    court.write("a.ini", "[uwsgi]\n# edited\n")
+    court.wait_look()
+    if not court.real:
+        court.wait_for(lambda: other.exists() and not path.exists(), "the new address is bound")
+    assert wait_asleep(court)["on_demand"] == str(path if court.real else other)
+    assert (path.exists(), other.exists()) == (court.real, not court.real)
+    assert not court.stage.named("a.ini")
+
+
+@scenario(
+    "One ends before it is loyal, without accepting the connection that woke it",
+    uwsgi="blacklisted; at the next scan it sleeps behind a new socket, and the connection is lost",
+    emperorctl="blacklisted; the connection waits in the socket for the next try",
+    why="the Emperor keeps the socket, whatever becomes of the vassal",
+)
+def test_fails(court: Court) -> None:
+    path = asleep(court)
+    court.start(*_EXTENSION)
+    wait_asleep(court)
+    with contextlib.closing(knock(path)) as client:
+        court.wait_puppet("a.ini").order(exit=1)
+        court.wait_for(lambda: court.blacklisted("a.ini"), "a.ini is blacklisted")
+        if court.real:
+            with pytest.raises(ConnectionResetError):
+                client.recv(1)
+            wait_asleep(court)
+            assert len(court.stage.puppets) == 1
+        else:
+            assert court.wait_puppet("a.ini", 2).accepts()
+
+
+@scenario(
+    "One ends with exit code 0 before it is loyal, and nobody waits",
+    uwsgi="blacklisted; at the next scan it sleeps",
+    emperorctl="it sleeps, and is not blacklisted",
+    why="a program with nothing to do may end: that is how one that knows no byte 22 goes to sleep",
+)
+def test_done(court: Court) -> None:
+    path = asleep(court)
+    court.start(*_EXTENSION)
+    wait_asleep(court)
+    awake(court, path, loyal=False).order(exit=0)
+    wait_asleep(court)
+    assert (court.blacklisted("a.ini") is not None) == court.real
+    awake(court, path, 2)
+
+
+@scenario("One says 22 before it is loyal", uwsgi="told 0, and it sleeps; not blacklisted, as it would be otherwise")
+def test_sleeps_early(court: Court) -> None:
+    path = asleep(court)
+    court.start(*_EXTENSION)
+    wait_asleep(court)
+    puppet = awake(court, path, loyal=False)
+    puppet.say(22)
+    puppet.wait_gone()
+    wait_asleep(court)
+    assert not court.blacklisted("a.ini")
