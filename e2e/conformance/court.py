@@ -18,14 +18,14 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from signal import SIGKILL, SIGTERM
+from signal import SIGINT, SIGKILL, SIGQUIT, SIGTERM
 from typing import Any, ClassVar, TypeVar
 
 import psutil
 
 from e2e.conformance.stage import Puppet, Stage
 from e2e.harness import Emperor, Household, alive, command_path, wait_for
-from e2e.real_uwsgi import RealEmperor
+from e2e.real_uwsgi import RealEmperor, nobody_sleeps
 
 __all__ = ["Court", "OurCourt", "RealCourt"]
 
@@ -238,6 +238,10 @@ class RealCourt(Court):
     @property
     def pid(self) -> int:
         return self._started.process.pid
+
+    def signal(self, number: int) -> None:
+        assert number not in {SIGTERM, SIGINT, SIGQUIT} or nobody_sleeps(self.address), "this could kill the machine"
+        super().signal(number)
 
     def wait(self) -> int:
         return self._started.process.wait(_PATIENCE)
