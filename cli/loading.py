@@ -18,12 +18,12 @@ from annotated_types import Ge, Le, MinLen
 from pydantic import BeforeValidator, Field, ValidationError, create_model
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from emperorctl.cli.config_files import Given, Reading, ignored, split_section, unknown
+from emperorctl.cli.config_files import NOT_ITS_USER, Given, Reading, another_user, ignored, split_section, unknown
 from emperorctl.models.durations import parse_duration
 from emperorctl.models.emperor_file import CONFIG_EXTENSIONS
 from emperorctl.models.errors import ConfigError, Problem, UserError
 from emperorctl.models.manifest_fields import described
-from emperorctl.models.settings import NOT_YET, OPTIONS, PREFIX, Kind, Option, Settings
+from emperorctl.models.settings import NOT_YET, OPTIONS, PREFIX, REFUSED, Kind, Option, Settings
 from emperorctl.models.uwsgi_options import argument_of
 
 __all__ = ["Arguments", "Loaded", "load"]
@@ -121,6 +121,10 @@ def _variables(env: Mapping[str, str]) -> tuple[dict[str, Given], list[str]]:
         name = variable.removeprefix(PREFIX).lower().replace("_", "-")
         if argument_of(name) is None:
             raise UserError(f"{variable}: {unknown(name)}")
+        if name in REFUSED:
+            raise UserError(f"{variable}: {name} is not supported yet (remove it; nothing would be done for it)")
+        if (remedy := another_user(name, env[variable])) is not None:
+            raise UserError(f"{variable}: {NOT_ITS_USER} ({remedy})")
         warnings.append(f"{variable}: {ignored(name)}")
     return found, warnings
 

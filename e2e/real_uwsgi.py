@@ -10,14 +10,33 @@ import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from signal import SIGINT
+from signal import SIGINT, SIGKILL
 from typing import Any
 
 from e2e.harness import Household, wait_for
 
-__all__ = ["RealEmperor"]
+__all__ = ["RealEmperor", "nobody_sleeps"]
 
 _PATIENCE = 20.0
+
+
+def nobody_sleeps(address: Path) -> bool:
+    """Whether the real Emperor with these statistics may be told to end.
+
+    With an on-demand vassal asleep it may not: that one's pid is -1, and when the mercy is over uWSGI 2.0.31 sends
+    SIGKILL to the pid of every vassal that it still knows. To pid -1 means: to every process that it may kill, for root
+    all of them.
+    """
+    return all(vassal["pid"] > 0 for vassal in _stats(address)["vassals"])
+
+
+def _stats(address: Path) -> dict[str, Any]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(_PATIENCE)
+        connection.connect(str(address))
+        with connection.makefile("rb") as stream:
+            document: dict[str, Any] = json.loads(stream.read())
+            return document
 
 
 class RealEmperor:
@@ -52,12 +71,7 @@ class RealEmperor:
 
     def stats(self) -> dict[str, Any]:
         """Its statistics document."""
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(_PATIENCE)
-            connection.connect(str(self._stats))
-            with connection.makefile("rb") as stream:
-                document: dict[str, Any] = json.loads(stream.read())
-                return document
+        return _stats(self._stats)
 
     def vassal(self, name: str) -> dict[str, Any] | None:
         """One vassal's part of the statistics; None where there is none."""
@@ -66,7 +80,7 @@ class RealEmperor:
     def close(self) -> None:
         """End it: Ragnarok first, SIGKILL when it takes too long (the household ends the rest)."""
         if self.process.poll() is None:
-            self.process.send_signal(SIGINT)
+            self.process.send_signal(SIGINT if nobody_sleeps(self._stats) else SIGKILL)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(10)
         shutil.rmtree(self.root, ignore_errors=True)

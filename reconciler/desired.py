@@ -142,7 +142,12 @@ class DesiredStore:
         if not own:
             del self._zergs[desired.vassal.zerg_of]
         self.zergs -= 1
-        self._put(zerg, None)
+        if zerg in self._holders:
+            # The generations go on: what comes is not what the zerg was.
+            self._desired[zerg] = replace(desired, vassal=None)
+            self._succeed(zerg)
+        else:
+            self._put(zerg, None)
 
     def _hold(self, name: str) -> None:
         """Bring up to date whether `name` is held down, and by whom."""
@@ -227,9 +232,9 @@ class DesiredStore:
                 # The holder never said anything that could run: whoever does takes its place.
                 holders.remove(key)
                 holders.insert(0, key)
-            if len(holders) > 1:
+            if len(holders) > 1 or self._is_zerg(name):
                 self._dispute(name)
-            if holders[0] == key:
+            if self._counts(name, key):
                 self._settle(name, claim, edited=edited and before is not None, touched=touched)
             elif claim.problem is not None and edited:
                 self._complain(name, claim.problem.at(key[1]))
@@ -243,9 +248,9 @@ class DesiredStore:
             holders = self._holders.setdefault(name, [])
             if key not in holders:
                 holders.append(key)
-                if len(holders) > 1:
+                if len(holders) > 1 or self._is_zerg(name):
                     self._dispute(name)
-            if holders[0] == key:
+            if self._counts(name, key):
                 self._settle(name, Claim(name, problem=problem), edited=False, touched=False)
             elif before is None or before.problem != problem:
                 self._complain(name, problem.at(key[1]))
@@ -294,20 +299,36 @@ class DesiredStore:
         holders = self._holders.get(name, [])
         if key not in holders:
             return
-        held = holders[0] == key
+        held = self._counts(name, key)
         holders.remove(key)
         if not holders:
             del self._holders[name]
+        if not holders and not self._is_zerg(name):
             self._put(name, None)
-            return
+        elif held:
+            self._succeed(name)
+        else:
+            self._dispute(name)
+
+    def _succeed(self, name: str) -> None:
+        """Let the next in line have this name."""
         self._dispute(name)
-        if held:
-            claim = self._files[holders[0]].claims.get(name)
-            problem = self._files[holders[0]].problem
-            if problem is not None:
-                claim = Claim(name, problem=problem)
-            if claim is not None:
-                self._settle(name, claim, edited=False, touched=False)
+        holder = self._files[self._holders[name][0]]
+        claim = holder.claims.get(name)
+        if holder.problem is not None:
+            claim = Claim(name, problem=holder.problem)
+        if claim is not None:
+            self._settle(name, claim, edited=False, touched=False)
+
+    def _counts(self, name: str, key: _FileKey) -> bool:
+        """Whether it is this file's claim that counts."""
+        return self._holders[name][0] == key and not self._is_zerg(name)
+
+    def _is_zerg(self, name: str) -> bool:
+        """Whether this name is a living zerg's, which came to it before any file did."""
+        desired = self._desired.get(name)
+        lord = desired.vassal.zerg_of if desired is not None and desired.vassal is not None else ""
+        return bool(lord) and name in self._zergs.get(lord, ())
 
     def _dispute(self, name: str) -> None:
         """Bring the conflict condition of a name up to date, and say it when there is a new claimant."""
@@ -322,6 +343,9 @@ class DesiredStore:
 
     def _conflict(self, name: str) -> Problem | None:
         holders = self._holders.get(name, [])
+        if self._is_zerg(name):
+            desired = self._desired[name]
+            holders = [(desired.source, desired.file), *holders]
         if len(holders) < 2:
             return None
         others = ", ".join(file for _, file in holders[1:4])

@@ -12,19 +12,20 @@ import json
 import os
 import shutil
 import socket
+import subprocess
 import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from signal import SIGKILL, SIGTERM
+from signal import SIGINT, SIGKILL, SIGQUIT, SIGTERM
 from typing import Any, ClassVar, TypeVar
 
 import psutil
 
 from e2e.conformance.stage import Puppet, Stage
 from e2e.harness import Emperor, Household, alive, command_path, wait_for
-from e2e.real_uwsgi import RealEmperor
+from e2e.real_uwsgi import RealEmperor, nobody_sleeps
 
 __all__ = ["Court", "OurCourt", "RealCourt"]
 
@@ -54,6 +55,10 @@ class Court(ABC):
         """Start it over `vassals`, and wait until its statistics can be had. With `puppets` every vassal is one."""
         wrapper = ["--emperor-wrapper", str(self.stage.wrapper)] if puppets else []
         self._start(["--emperor", str(self.vassals), *wrapper, *options], dict(env or {}))
+
+    def start_from(self, file: Path, env: Mapping[str, str] | None = None) -> None:
+        """Start it with `--ini FILE`, which says itself what it reigns over."""
+        self._start(["--ini", str(file)], dict(env or {}))
 
     @property
     @abstractmethod
@@ -191,6 +196,21 @@ class Court(ABC):
         self.wait_vassal(name, ready=1, accepting=1, loyal=int(loyal))
         return puppet
 
+    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run the Emperor's command to its end with these words: `uwsgi …`, or `emperorctl run …`."""
+        start = [command_path("uwsgi")] if self.real else [command_path("emperorctl"), "run"]
+        return subprocess.run(
+            [*start, *words],
+            cwd=self.root,
+            env=self.environment({}),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=_PATIENCE,
+            check=False,
+        )
+
     def environment(self, env: Mapping[str, str]) -> dict[str, str]:
         """What the Emperor is started with: this process's environment without what would lead it astray, and `env`."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("EMPERORCTL_", "UWSGI_", "XDG_", "PYTHON"))}
@@ -218,6 +238,10 @@ class RealCourt(Court):
     @property
     def pid(self) -> int:
         return self._started.process.pid
+
+    def signal(self, number: int) -> None:
+        assert number not in {SIGTERM, SIGINT, SIGQUIT} or nobody_sleeps(self.address), "this could kill the machine"
+        super().signal(number)
 
     def wait(self) -> int:
         return self._started.process.wait(_PATIENCE)

@@ -66,6 +66,11 @@ while True:
                 say(order["say"])
             if "stubborn" in order:
                 stubborn = order["stubborn"]
+            if "accept" in order:
+                ready = select.select([0], [], [], 30)[0]
+                if ready:
+                    socket.socket(fileno=os.dup(0)).accept()[0].close()
+                tell(event="accept", done=bool(ready))
             if "close" in order:
                 os.close(fd)
                 waiting.remove(fd)
@@ -159,6 +164,11 @@ class Puppet:
     def say(self, *what: int) -> None:
         """Have it send bytes to its Emperor."""
         self.order(say=list(what))
+
+    def accepts(self) -> bool:
+        """Have it accept one connection of its descriptor 0 and close it; False where none comes."""
+        self.order(accept=True)
+        return any([event["done"] for event in self.events if event["event"] == "accept"][-1:])
 
     def wait_gone(self) -> None:
         """Wait for the end of its process."""

@@ -15,6 +15,7 @@ CHAPTERS = {
     "test_binaries": "Which program it becomes, and what that reads",
     "test_life": "Loyalty, death and the blacklist",
     "test_protocol": "What a vassal may say",
+    "test_on_demand": "On demand",
     "test_orders": "Signals and the end of an Emperor",
     "test_broodlord": "Broodlord mode",
     "test_hooks": "The hooks of the whole Emperor",

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+
+import pytest
+
 from e2e.conformance.court import Court
 from e2e.conformance.declarations import scenario
 
@@ -56,3 +60,56 @@ def test_magic_exec(court: Court) -> None:
     court.start("--emperor-magic-exec")
     court.wait_for(lambda: bool(court.stage.puppets), "a puppet is born")
     assert court.stage.puppets[0].argv == ["--ini", "exec://a.ini" if court.real else "exec://./a.ini"]
+
+
+@scenario(
+    "`binary-path`",
+    uwsgi="run in place of the uwsgi that is in PATH, with the same arguments",
+)
+def test_binary_path(court: Court) -> None:
+    court.write("a.ini")
+    court.start("--binary-path", str(court.stage.wrapper), puppets=False)
+    assert court.wait_puppet("a.ini").argv == ["--ini", "a.ini"]
+
+
+@scenario(
+    "`emperor-wrapper` without a slash",
+    uwsgi="looked for in PATH",
+)
+def test_wrapper_in_path(court: Court) -> None:
+    court.write("a.ini")
+    path = f"{court.root}:{court.environment({})['PATH']}"
+    wrapper = court.stage.wrapper.name
+    court.start("--emperor-wrapper", wrapper, env={"PATH": path}, puppets=False)
+    assert court.wait_puppet("a.ini").argv == ["--ini", "a.ini"]
+
+
+_PATCHES = {
+    "privileged-binary-patch": [],
+    "privileged-binary-patch-arg": ["one", "two words", "a.ini"],
+    "unprivileged-binary-patch": [],
+    "unprivileged-binary-patch-arg": ["one", "two words", "a.ini"],
+}
+
+
+@pytest.mark.parametrize("option", _PATCHES)
+@scenario(
+    "`privileged-binary-patch` and `unprivileged-binary-patch`, and both with `-arg`; env and umask beside them",
+    uwsgi="the program runs in uWSGI's place and hears the Emperor; without -arg it gets the vassal's arguments, with"
+    " it a shell reads them. env and umask hold, the directory is the vassals'",
+    emperorctl="the same, and without any uWSGI",
+    why="a machine on which no vassal needs uWSGI need not have one",
+)
+def test_patches(court: Court, option: str) -> None:
+    words = _PATCHES[option]
+    command = " ".join([f"exec {court.stage.wrapper}", *map(shlex.quote, words)]) if words else court.stage.wrapper
+    court.write("a.ini", f"[uwsgi]\numask = 027\nenv = GREETING=hello\n{option} = {command}\n")
+    court.start(*([] if court.real else ["--binary-path", "/nowhere/uwsgi"]), puppets=False)
+    puppet = court.subject()
+    assert puppet.argv == (words or ["--ini", "a.ini"])
+    assert puppet.born["cwd"] == str(court.vassals)
+    assert puppet.born["umask"] == 0o027
+    assert puppet.env["GREETING"] == "hello"
+    court.remove("a.ini")
+    puppet.wait_gone()
+    assert puppet.bytes == [0]

@@ -300,3 +300,51 @@ def test_skeleton_nofollow(court: Court) -> None:
     court.wait_for(lambda: first.bytes == [1], "byte 1")
     court.wait_look()
     assert second.bytes == []
+
+
+@scenario(
+    "`emperor-nofollow` and a link to a config that lies elsewhere",
+    uwsgi="the link's own time counts: touching what it leads to is unnoticed, `touch --no-dereference` is byte 1",
+)
+def test_nofollow(court: Court) -> None:
+    target = _linked(court)
+    court.start("--emperor-nofollow")
+    puppet = court.subject("link.ini")
+    stamp = int(os.lstat(court.vassals / "link.ini").st_mtime)
+    os.utime(target, (stamp + 10, stamp + 10))
+    court.wait_look()
+    assert puppet.bytes == []
+    os.utime(court.vassals / "link.ini", (stamp + 20, stamp + 20), follow_symlinks=False)
+    puppet.wait_bytes(1)
+    assert court.wait_vassal("link.ini", respawns=1)["last_mod"] == stamp + 20
+
+
+@scenario(
+    "The same without `emperor-nofollow`",
+    uwsgi="the time of what the link leads to counts: byte 1 when that is touched, nothing when the link is",
+    emperorctl="byte 1 when either is touched",
+    why="a link that was made anew leads to another place, as often as not",
+)
+def test_follow(court: Court) -> None:
+    target = _linked(court)
+    court.start()
+    puppet = court.subject("link.ini")
+    stamp = int(target.stat().st_mtime)
+    os.utime(target, (stamp + 10, stamp + 10))
+    puppet.wait_bytes(1)
+    court.wait_vassal("link.ini", respawns=1, last_mod=stamp + 10)
+    os.utime(court.vassals / "link.ini", (stamp + 20, stamp + 20), follow_symlinks=False)
+    if court.real:
+        court.wait_look()
+        assert puppet.bytes == [1]
+    else:
+        puppet.wait_bytes(1, 1)
+
+
+def _linked(court: Court) -> Path:
+    """A config beside the directory, and link.ini in it that leads there; what it leads to."""
+    court.write(court.root / "real.ini")
+    stamp = int((court.root / "real.ini").stat().st_mtime)
+    (court.vassals / "link.ini").symlink_to(court.root / "real.ini")
+    os.utime(court.vassals / "link.ini", (stamp, stamp), follow_symlinks=False)
+    return court.root / "real.ini"

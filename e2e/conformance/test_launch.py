@@ -133,6 +133,30 @@ def test_no_wrapper(court: Court) -> None:
     court.wait_absent("a.ini")
 
 
+@scenario(
+    "`--ini emperor.ini`: two sources, a placeholder, `%d`, a variable of the environment, options of other kinds",
+    uwsgi="as if they stood on the command line; the vassals get none of it",
+    emperorctl="the same; options that concern only uWSGI's workers are named in a warning",
+    why="an option that does nothing should not look as if it did",
+)
+def test_emperor_ini(court: Court) -> None:
+    second = court.root / "second"
+    second.mkdir()
+    court.write("a.ini")
+    court.write(second / "b.ini")
+    file = court.root / "emperor.ini"
+    file.write_text(
+        f"[uwsgi]\nbase = {court.root}\nemperor = %(base)/vassals\nemperor = dir://%dsecond\n"
+        f"emperor-wrapper = $(WRAPPER)\nbuffer-size = 8192\n"
+    )
+    court.start_from(file, env={"WRAPPER": str(court.stage.wrapper)})
+    assert court.wait_puppet("a.ini").born["argv"] == [str(court.stage.wrapper), "--ini", "a.ini"]
+    assert court.wait_puppet("b.ini").born["cwd"] == str(second)
+    assert court.stats()["emperor"] == [str(court.vassals), str(second)]
+    if not court.real:
+        court.wait_log("buffer-size means something to uWSGI, but nothing to an Emperor")
+
+
 def psutil_umask(pid: int) -> int:
     """Another process's umask."""
     with open(f"/proc/{pid}/status") as status:

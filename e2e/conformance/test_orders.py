@@ -122,6 +122,19 @@ def test_procname(court: Court) -> None:
 
 
 @scenario(
+    "--imperial-monitor-list",
+    uwsgi="`dir` and `glob`, with whatever its plugins add; then it goes on as if the option were not there",
+    emperorctl="`dir://` and `glob://`, with what may follow them; then it ends with exit code 0",
+    why="who asks for a list wants no server",
+)
+def test_monitor_list(court: Court) -> None:
+    done = court.command("--imperial-monitor-list")
+    words = {line.partition("://")[0] for line in done.stdout.splitlines()}
+    assert {"dir", "glob"} <= words
+    assert (done.returncode == 0) == (not court.real)
+
+
+@scenario(
     "Ragnarok with a vassal that takes no notice (--reload-mercy 2)",
     uwsgi="SIGKILL after the mercy, exit code 0; the others are stopped in peace",
 )

@@ -8,18 +8,15 @@ from __future__ import annotations
 import re
 
 from emperorctl.models.convert.draft import VASSALS_MAX, Conversion, Converted, Draft, Entry, Given, doubled, wrong
-from emperorctl.models.convert.syntax import shell_words, text_of
+from emperorctl.models.convert.syntax import SHELL_BUILTINS, as_exec, ends_in_exec, shell_words, text_of
 from emperorctl.models.errors import ConfigError, Problem
 
 __all__ = ["LINE", "from_procfile"]
 
 LINE = re.compile(r"([A-Za-z0-9_-]{1,200})[ \t]*:[ \t]*(\S.*)\Z")
-_SHELL = re.compile(r"[$`|&;<>()*?\[\]{}~#!\n]")
 _COMPOUND = re.compile(r"[|&;()`\n]")
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)\Z", re.DOTALL)
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)|([A-Za-z_][A-Za-z0-9_]*))")
-_KEYWORDS = frozenset({"cd", ".", "source", "set", "export", "unset", "if", "for", "while", "until", "case", "exec"})
-_KEYWORDS |= {"eval", "trap", "ulimit", "umask", "{", "!", "time"}
 _GIVEN = frozenset({"PORT", "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ"})
 _FIRST_PORT = 5000
 _PORTS_APART = 100
@@ -73,16 +70,18 @@ def _command(draft: Draft, given: Given, entry: Entry, variables: dict[str, str]
     leading = 0
     while leading < len(words) and _ASSIGNMENT.match(words[leading]):
         leading += 1
-    if not _SHELL.search(entry.value) and leading < len(words) and words[leading] not in _KEYWORDS:
+    if (plain := as_exec(entry.value, words[leading:])) is not None:
         for word in words[:leading]:
             name, _, value = word.partition("=")
             variables[name] = value
-        draft.command([doubled(word) for word in words[leading:]], entry)
+        draft.command([doubled(word) for word in plain], entry)
         return
     for name in dict.fromkeys(one or two for one, two in _VARIABLE.findall(entry.value)):
         if name not in _GIVEN and f"{name}=" not in entry.value:
             draft.note(Entry(f"${name}", "", entry.line), f"give {name} a value in spec.env; .env files are not read")
-    if _COMPOUND.search(entry.value) or leading == len(words) or words[leading] in _KEYWORDS:
+    if ends_in_exec(entry.value):
+        text = entry.value
+    elif _COMPOUND.search(entry.value) or leading == len(words) or words[leading] in SHELL_BUILTINS:
         text = entry.value
         draft.changed(entry, "the shell stays the main process and gets the signals; end the command with exec PROGRAM")
     else:

@@ -17,7 +17,10 @@ from emperorctl.models.signals import signal_name, signal_number
 
 __all__ = [
     "SETTINGS_MAX",
+    "SHELL_BUILTINS",
+    "as_exec",
     "boolean",
+    "ends_in_exec",
     "identity",
     "ini_sections",
     "limit",
@@ -33,6 +36,12 @@ __all__ = [
 SETTINGS_MAX = 1000
 """How many settings one section may have."""
 
+SHELL_BUILTINS = frozenset({"cd", ".", "source", "set", "export", "unset", "if", "for", "while", "until", "case"})
+SHELL_BUILTINS |= {"exec", "eval", "trap", "ulimit", "umask", "{", "!", "time"}
+"""Words that begin a command line which takes a shell."""
+
+_SHELL = re.compile(r"[$`|&;<>()*?\[\]{}~#!\n]")
+_ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 _TRUE = frozenset({"true", "yes", "on", "1", "t", "y"})
 _FALSE = frozenset({"false", "no", "off", "0", "f", "n"})
 _SIZE = re.compile(r"([0-9]{1,15})\s*([kmg]?)b?\Z", re.IGNORECASE | re.ASCII)
@@ -159,5 +168,20 @@ def umask(text: str) -> str:
 
 
 def identity(text: str) -> str:
-    """A user or group: a manifest judges it."""
-    return text.strip()
+    """A user or group: a manifest judges it. Root has to be called by its name there."""
+    word = text.strip()
+    return "root" if word.isdecimal() and int(word) == 0 else word
+
+
+def as_exec(text: str, words: list[str]) -> list[str] | None:
+    """What `text`, whose words these are, runs without a shell: a leading `exec` left out; None where it needs one."""
+    if words[:1] == ["exec"] and len(words) > 1 and not words[1].startswith("-"):
+        words = words[1:]
+    if not words or _SHELL.search(text) or words[0] in SHELL_BUILTINS or _ASSIGNMENT.match(words[0]):
+        return None
+    return words
+
+
+def ends_in_exec(text: str) -> bool:
+    """Whether a shell that is given this becomes the last program in it."""
+    return re.search(r"(?:\A|[;&|\n])\s*exec\s[^;&|()`\n]*\Z", text) is not None

@@ -144,7 +144,7 @@ def _service(draft: Draft, given: Given, service: Section, specifiers: Specifier
     _type(draft, service, kind, type_of)
     user = service.take("User")
     if user is not None:
-        draft.put(("user",), meant(user).value, user)
+        draft.put(("user",), identity(meant(user).value), user)
     _working_dir(draft, service, meant, user)
     draft.carry(service, _RULES, meant)
     set_hooks(draft, service, meant, known)

@@ -22,7 +22,15 @@ from emperorctl.models.convert.draft import (
     substituted,
     wrong,
 )
-from emperorctl.models.convert.syntax import SETTINGS_MAX, identity, shell_words, text_of, umask
+from emperorctl.models.convert.syntax import (
+    SETTINGS_MAX,
+    SHELL_BUILTINS,
+    as_exec,
+    identity,
+    shell_words,
+    text_of,
+    umask,
+)
 from emperorctl.models.errors import ConfigError
 from emperorctl.models.uwsgi import EXTENSIONS, read_uwsgi
 
@@ -36,7 +44,6 @@ _PATCHES = (
     "unprivileged-binary-patch-arg",
 )
 _REFERENCE = re.compile(r"%\(([^)]{1,80})\)|%(.)|\$\(([^)]{1,80})\)|@\(([^)]{1,200})\)", re.DOTALL)
-_SHELL = re.compile(r"[$`|&;<>()*?\[\]{}~#!\n]")
 _COMPOUND = re.compile(r"[|&;()`\n]")
 _SETTERS = frozenset({"set", "set-placeholder", "set-ph"})
 _KEPT = frozenset("dDcCvVhtTkuUgG0123456789")
@@ -126,10 +133,10 @@ def _command(draft: Draft, given: Given, entry: Entry, text: str) -> None:
         raise wrong(given, entry.line, str(error), "mend the quotes", field=entry.key) from None
     if not words:
         raise wrong(given, entry.line, "names no program", "name one", field=entry.key)
-    if not _SHELL.search(text) and not _ASSIGNMENT.match(words[0]):
-        draft.command(words, entry)
+    if (plain := as_exec(text, words)) is not None:
+        draft.command(plain, entry)
         return
-    simple = not _COMPOUND.search(text) and words[0] != "exec" and not _ASSIGNMENT.match(words[0])
+    simple = not _COMPOUND.search(text) and words[0] not in SHELL_BUILTINS and not _ASSIGNMENT.match(words[0])
     draft.command(["sh", "-c", f"exec {text}" if simple else text], entry)
 
 

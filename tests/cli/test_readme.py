@@ -1,4 +1,4 @@
-"""The README promises nothing that the command line does not have."""
+"""The README, and the page about moving here, promise nothing that the command line does not have."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from emperorctl.cli.app import app
 from emperorctl.models.magic import Place
 from emperorctl.models.manifest import read_manifests
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-COMMANDS = sorted(set(re.findall(r"(?:`|\$ )emperorctl ([a-z]+)", README)))
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MOVING = (ROOT / "docs" / "coming-from-uwsgi.md").read_text(encoding="utf-8")
+COMMANDS = sorted(set(re.findall(r"(?:`|\$ )emperorctl ([a-z]+)", README + MOVING)))
 
 
 def _help(command: str) -> str:
@@ -31,12 +33,25 @@ def test_a_command_it_names_is_there(command: str) -> None:
     assert "Usage:" in _help(command)
 
 
-def test_every_option_it_names_is_some_commands() -> None:
+def _known() -> set[str]:
+    """Every option of every command that is named."""
     subcommands = ["blacklist list", "blacklist clear", "config view"]
     known: set[str] = set()
     for command in [*COMMANDS, *subcommands]:
         result = CliRunner().invoke(app, [*command.split(), "--help"])
         known |= set(re.findall(r"--[a-z][a-z-]+", result.output))
+    return known
+
+
+def test_every_option_that_is_given_to_it_on_the_way_is_some_commands() -> None:
+    lines = re.findall(r"^\$ (emperorctl .*)|`(emperorctl [^`]*|--[^`]*)`", MOVING, re.MULTILINE)
+    named = {option for line in lines for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", " ".join(line))}
+    assert len(named) > 5
+    assert named <= _known() | {"--emperor-trottle"}, "one of them is wrong on purpose"
+
+
+def test_every_option_it_names_is_some_commands() -> None:
+    known = _known()
     emperors_own = re.sub(r"(?s)```console\n\$ curl.*?```", "", README).replace("uwsgi --emperor", "")
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", emperors_own)) - {"--now", "--bind"}
     assert named <= known, f"not there: {sorted(named - known)}"

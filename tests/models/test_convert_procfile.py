@@ -26,11 +26,29 @@ def command(text: str) -> Any:
         ("A=1 puma -p $PORT", ["sh", "-c", "exec env A=1 puma -p $PORT"]),
         ("cd x && puma", ["sh", "-c", "cd x && puma"]),
         ("exec puma -p $PORT", ["sh", "-c", "exec puma -p $PORT"]),
+        ("exec puma 'a b'", ["puma", "a b"]),
+        ("exec -a web puma", ["sh", "-c", "exec -a web puma"]),
+        ("ulimit -n 50", ["sh", "-c", "ulimit -n 50"]),
         ("date +%s; puma", ["sh", "-c", "date +%%s; puma"]),
     ],
 )
 def test_commands(text: str, words: list[str]) -> None:
     assert command(text) == words
+
+
+@pytest.mark.parametrize(
+    ("text", "stays"),
+    [
+        ("cd x && puma", True),
+        ("cd x && exec puma -p $PORT", False),
+        ("cd x; exec puma; date", True),
+        ("exec puma > $LOG", False),
+        ("exec puma | tee log", True),
+    ],
+)
+def test_a_shell_that_stays_is_named(text: str, stays: bool) -> None:
+    told = notes(only(f"web: {text}\n", FILE)).get("web", "")
+    assert ("the shell stays the main process" in told) == stays
 
 
 def test_process_types() -> None:

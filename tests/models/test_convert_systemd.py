@@ -223,6 +223,7 @@ def test_specifiers_of_the_user_manager_and_of_the_machine_are_not_known() -> No
     [
         ("WorkingDirectory=~", {"workingDir": "/root"}),
         ("User=root\nWorkingDirectory=~", {"workingDir": "/root"}),
+        ("User=0\nGroup=0", {"user": "root", "group": "root"}),
         ("WorkingDirectory=-/srv", {"workingDir": "/srv"}),
         ("Type=notify", {"readiness": {"notify": {"access": "main"}}}),
         ("Type=notify-reload", {"readiness": {"notify": {"access": "main"}}, "reload": {"signal": "SIGHUP"}}),

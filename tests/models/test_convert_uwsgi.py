@@ -57,6 +57,8 @@ def test_every_format_and_every_kind(file: str, text: str) -> None:
 
 def test_a_shell_where_one_is_needed() -> None:
     assert spec(f"[uwsgi]\n{PATCH} = x $HOME\n", "a.ini")["command"] == ["sh", "-c", "exec x $HOME"]
+    assert spec(f"[uwsgi]\n{PATCH} = exec x 'a b'\n", "a.ini")["command"] == ["x", "a b"]
+    assert spec(f"[uwsgi]\n{PATCH} = cd /\n", "a.ini")["command"] == ["sh", "-c", "cd /"]
     assert spec(f"[uwsgi]\n{PATCH} = a && b\n", "a.ini")["command"] == ["sh", "-c", "a && b"]
     assert spec(f"[uwsgi]\n{PATCH} = A=1 b\n", "a.ini")["command"] == ["sh", "-c", "A=1 b"]
 

@@ -293,3 +293,43 @@ def test_a_zerg_never_takes_the_name_that_a_file_claims() -> None:
     assert watched.store.names() == ["shop.ini", "shop.ini:zerg", "shop.ini:zerg2"]
     claimed = watched.store.get("shop.ini:zerg")
     assert claimed is not None and claimed.file == "/vassals/other"
+
+
+def test_a_file_that_claims_a_living_zergs_name_waits_for_its_end() -> None:
+    watched = _broodlord()
+    watched.apply(report(uwsgi("shop.ini:zerg", content="own"), file="/vassals/other"))
+    zerg = watched.store.get("shop.ini:zerg")
+    assert zerg is not None and zerg.vassal is not None and zerg.vassal.zerg_of == "shop.ini"
+    assert zerg.conflict is not None and zerg.conflict.reason == "Conflict"
+    assert "also claimed by /vassals/other" in zerg.conflict.message
+    assert watched.notes == [("shop.ini:zerg", "Conflict")]
+    watched.apply(report(uwsgi("shop.ini:zerg", content="own"), file="/vassals/other", touch=9))
+    watched.apply(report(uwsgi(), file="/vassals/shop.ini", touch=2))
+    again = watched.store.get("shop.ini:zerg")
+    assert again is not None and again.orders == 1 and again.generation == 1, "the broodlord's touch, not the other's"
+    watched.store.dismiss("shop.ini:zerg")
+    heir = watched.store.get("shop.ini:zerg")
+    assert heir is not None and heir.vassal is not None and heir.vassal.content == "own" and not heir.vassal.zerg_of
+    assert heir.conflict is None and heir.file == "/vassals/other" and heir.generation == 2
+    assert watched.store.zergs == 0
+    watched.store.reinforce("shop.ini")
+    assert "shop.ini:zerg2" in watched.store.names()
+
+
+def test_a_file_that_claims_a_living_zergs_name_and_goes_leaves_the_zerg_alone() -> None:
+    watched = _broodlord()
+    watched.apply(report(uwsgi("shop.ini:zerg"), file="/vassals/other"))
+    watched.apply(FileReport("/vassals/other"))
+    zerg = watched.store.get("shop.ini:zerg")
+    assert zerg is not None and zerg.conflict is None and watched.store.zergs == 1
+    watched.store.dismiss("shop.ini:zerg")
+    assert watched.store.get("shop.ini:zerg") is None
+
+
+def test_a_broken_file_does_not_inherit_what_a_zerg_was() -> None:
+    watched = _broodlord()
+    watched.apply(FileReport("/vassals/other", problem=BROKEN, fallback_name="shop.ini:zerg"))
+    watched.apply(FileReport("/vassals/shop.ini"))
+    heir = watched.store.get("shop.ini:zerg")
+    assert heir is not None and heir.vassal is None and heir.problem is not None
+    assert watched.store.zergs == 0
