@@ -35,11 +35,11 @@ def main(fd: int) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     default_signals()
     emperor = os.getppid()
-    try:
-        os.setsid()
-        set_name(procfs.ZYGOTE_NAME)
-    except OSError:
-        pass  # only how it looks in a list of processes
+    for step in (os.setsid, lambda: set_name(procfs.ZYGOTE_NAME)):
+        try:
+            step()
+        except OSError:
+            continue
     sock = socket.socket(fileno=fd)
     sock.setblocking(True)
     os.set_inheritable(fd, False)

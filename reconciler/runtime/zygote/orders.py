@@ -7,9 +7,9 @@ for outcomes).
 
 from __future__ import annotations
 
-import array
 import marshal
 import os
+import struct
 
 from .lean import socket  # noqa: TID251
 
@@ -27,6 +27,7 @@ FDS_MAX = 250
 """Descriptors per packet: the kernel refuses more than 253, and one may be the memfd."""
 
 _BUFFER = 64 * 1024
+_INT = struct.calcsize("i")
 _IN_MEMFD = b"M"
 _MARSHAL = 2
 """The version without references: an object is written as it is met, whoever else holds it."""
@@ -78,16 +79,15 @@ def receive(sock: socket.socket) -> tuple[dict[str, Any], list[int]]:
     Raises Closed at end-of-file, BlockingIOError where there is nothing yet, DescriptorsLost after MSG_CTRUNC,
     ValueError for what is no object.
     """
-    fds = array.array("i")
-    room = socket.CMSG_SPACE((FDS_MAX + 3) * fds.itemsize)
+    received: list[int] = []
+    room = socket.CMSG_SPACE((FDS_MAX + 3) * _INT)
     try:
         data, ancillary, flags, _ = sock.recvmsg(_BUFFER, room, socket.MSG_CMSG_CLOEXEC)
     except ConnectionResetError:
         raise Closed from None
     for level, kind, content in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
-    received = fds.tolist()
+            received += struct.unpack_from(f"{len(content) // _INT}i", content)
     if not data:
         raise Closed
     lost = bool(flags & (socket.MSG_CTRUNC | socket.MSG_TRUNC))
@@ -109,7 +109,7 @@ def receive(sock: socket.socket) -> tuple[dict[str, Any], list[int]]:
 
 def _sendmsg(sock: socket.socket, data: bytes, fds: Sequence[int]) -> None:
     if fds:
-        sock.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))])
+        sock.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack(f"{len(fds)}i", *fds))])
     else:
         sock.send(data)
 
