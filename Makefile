@@ -19,12 +19,12 @@ INPUTS := pyproject.toml build/sources.txt
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help env docs fmt lint types imports unit e2e test bench scale budgets conformance run clean FORCE
+.PHONY: help env docs fmt lint types imports unit e2e test bench scale budgets conformance run clean compiled FORCE
 
 help:  ## show this list
 	@sed -n 's/^\([a-z0-9]*\):[^#]*## */  \1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
-env: $(VENV)/.test  ## create or refresh .venv with everything the tests need
+env: $(VENV)/.test compiled  ## create or refresh .venv with everything the tests need
 
 docs: $(VENV)/.test  ## write docs/options.md anew from the settings
 	@$(BIN)/python -m emperorctl.cli.options_table > build/options.md && mv build/options.md docs/options.md
@@ -51,26 +51,26 @@ unit: $(VENV)/.test  ## tests without processes and without waiting
 	@echo "== unit tests"
 	@$(BIN)/python -m pytest tests -q -n $(JOBS) $(ARGS)
 
-e2e: $(VENV)/.test  ## tests of the installed command, with real processes and real uWSGI
+e2e: $(VENV)/.test compiled  ## tests of the installed command, with real processes and real uWSGI
 	@echo "== end-to-end tests"
 	@$(BIN)/python -m pytest e2e -q -n $(JOBS) --timeout 120 $(ARGS)
 
 test: lint imports types unit e2e  ## all of the above; what continuous integration runs
 	@echo "== all good"
 
-bench: $(VENV)/.bench  ## compare with uWSGI and supervisord: make bench N=1000
+bench: $(VENV)/.bench compiled  ## compare with uWSGI and supervisord: make bench N=1000
 	@$(BIN)/python -m benchmarks $(N) $(ARGS)
 
-scale: $(VENV)/.bench  ## the cost of one event at 100, 1,000 and 5,000 vassals
+scale: $(VENV)/.bench compiled  ## the cost of one event at 100, 1,000 and 5,000 vassals
 	@$(BIN)/python -m benchmarks --scale $(ARGS)
 
-budgets: $(VENV)/.bench  ## throttle, blacklist and heartbeats under stress: make budgets N=1000
+budgets: $(VENV)/.bench compiled  ## throttle, blacklist and heartbeats under stress: make budgets N=1000
 	@$(BIN)/python -m benchmarks $(N) --budgets $(ARGS)
 
 conformance: $(VENV)/.test  ## write docs/conformance.md anew from what its scenarios declare
 	@$(BIN)/python -m e2e.conformance
 
-run: $(VENV)/.run  ## an Emperor on examples/vassals, in the foreground
+run: $(VENV)/.run compiled  ## an Emperor on examples/vassals, in the foreground
 	@mkdir -p $(RUN_DIR)
 	@cat examples/try.txt
 	@test -x $(BIN)/uwsgi || printf '%s\n\n' "uwsgi is not installed here, so hello.ini will say so; 'make env' installs it."
@@ -114,5 +114,10 @@ $(VENV)/.test: $(INPUTS) | $(BIN)/python
 
 $(VENV)/.bench: $(INPUTS) | $(BIN)/python
 	$(call install_with_uwsgi,bench)
+
+# What pip does for an ordinary install and not for an editable one. Without it, and where the environment keeps Python from
+# writing bytecode (PYTHONDONTWRITEBYTECODE), every start of the command would compile all of it again.
+compiled:
+	@$(BIN)/python -m compileall -q build/__editable__.*
 
 FORCE:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as installed
 from typing import Annotated
 
 import typer
@@ -19,6 +17,9 @@ __all__ = ["client_version", "schema", "version"]
 
 def client_version() -> str:
     """The version of this very installation."""
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import version as installed
+
     try:
         return installed("emperorctl")
     except PackageNotFoundError:

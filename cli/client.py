@@ -1,21 +1,22 @@
 """The client of the control socket: requests, answers, streams, and the one place where connection errors are named.
 
-HTTP by the standard library over a Unix socket. Used by every command that talks to an Emperor.
+The HTTP itself is `connection`'s. Used by every command that talks to an Emperor.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import socket
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.client import HTTPConnection, HTTPException, HTTPResponse, IncompleteRead
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from emperorctl.models.errors import EmperorUnreachable, UserError
+
+if TYPE_CHECKING:
+    from http.client import HTTPResponse
+
+    from emperorctl.cli.connection import Connection
 
 __all__ = ["BLACKLIST", "EVENTS", "MONITORS", "STATS", "VASSALS", "Client", "Refusal", "one_object", "one_vassal"]
 
@@ -25,8 +26,6 @@ EVENTS = f"{_API}/events"
 BLACKLIST = f"{_API}/blacklist"
 MONITORS = f"{_API}/monitors"
 STATS = f"{_API}/stats"
-_PATIENCE = 10.0
-_UCRED = struct.Struct("iII")
 
 
 class Refusal(UserError):
@@ -47,42 +46,20 @@ def one_vassal(name: str, *more: str) -> str:
     return one_object(VASSALS, name, *more)
 
 
-class _Connection(HTTPConnection):
-    """HTTP over a Unix socket."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=_PATIENCE)
-        self._path = path
-
-    def connect(self) -> None:
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        try:
-            connection.settimeout(_PATIENCE)
-            connection.connect(self._path)
-            raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-        except BaseException:
-            connection.close()
-            raise
-        owner, own = _UCRED.unpack(raw)[1], os.geteuid()
-        if own not in {0, owner} and owner != 0:
-            connection.close()
-            raise UserError(f"what answers at {self._path} belongs to another user (uid {owner}), not to you or root")
-        self.sock = connection
-
-
 class Client:
     """One Emperor, known by its socket; one connection, made when it is first needed."""
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._connection = _Connection(path)
+        self._connection: Connection | None = None
         self._response: HTTPResponse | None = None
 
     def close(self) -> None:
         """Hang up."""
         if self._response is not None:
             self._response.close()
-        self._connection.close()
+        if self._connection is not None:
+            self._connection.close()
 
     def get(self, path: str, **query: str) -> Any:
         """The document at `path`. Raises Refusal, EmperorUnreachable or UserError."""
@@ -94,6 +71,8 @@ class Client:
 
     def chunks(self, path: str, **query: str) -> Iterator[bytes]:
         """A stream as it comes, until the Emperor ends it."""
+        from http.client import IncompleteRead
+
         with self._named_errors():
             response = self._send("GET", path, query)
             self._patient(response)
@@ -123,6 +102,10 @@ class Client:
         sent = {key: value for key, value in query.items() if value}
         target = f"{path}?{urlencode(sent)}" if sent else path
         data = None if body is None else json.dumps(body).encode()
+        if self._connection is None:
+            from emperorctl.cli.connection import Connection
+
+            self._connection = Connection(self.path)
         self._connection.request(method, target, data)
         self._response = response = self._connection.getresponse()
         if response.status >= 400:
@@ -132,11 +115,15 @@ class Client:
 
     def _patient(self, response: HTTPResponse) -> None:
         """A stream may be silent for as long as it likes."""
-        if self._connection.sock is not None and not response.isclosed():
+        if self._connection is not None and self._connection.sock is not None and not response.isclosed():
             self._connection.sock.settimeout(None)
 
     @contextmanager
     def _named_errors(self) -> Iterator[None]:
+        from http.client import HTTPException
+
+        from emperorctl.cli.connection import PATIENCE
+
         try:
             yield
         except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
@@ -146,7 +133,7 @@ class Client:
             text = f"permission denied on the control socket {self.path}"
             raise UserError(f"{text}: only root and the user who runs the Emperor may use it") from None
         except TimeoutError:
-            text = f"The Emperor at {self.path} did not answer within {_PATIENCE:.0f} s"
+            text = f"The Emperor at {self.path} did not answer within {PATIENCE:.0f} s"
             raise EmperorUnreachable(text) from None
         except (ValueError, KeyError, TypeError):
             raise EmperorUnreachable(f"What answers at {self.path} is not an Emperor") from None

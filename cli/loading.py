@@ -1,8 +1,9 @@
 """The Emperor's settings put together: arguments before environment before files before defaults, and who said what.
 
-Called by `run`, once the zygote is on its way, and by `config view`. pydantic-settings merges and validates; what there
-may be is in `models/settings`. A repeatable option is taken wholly from the highest place that gives it. Not in here:
-the command line's own grammar (`settings_command`), and the grammar of files (`config_files`).
+Called by `run`, once the zygote is on its way, and by `config view`. pydantic validates; where several places speak,
+`layers` merges them. What there may be is in `models/settings`. A repeatable option is taken wholly from the highest
+place that gives it. Not in here: the command line's own grammar (`settings_command`), and the grammar of files
+(`config_files`).
 """
 
 from __future__ import annotations
@@ -15,8 +16,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le, MinLen
-from pydantic import BeforeValidator, Field, ValidationError, create_model
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
 from emperorctl.cli.config_files import NOT_ITS_USER, Given, Reading, another_user, ignored, split_section, unknown
 from emperorctl.models.durations import parse_duration
@@ -148,41 +148,18 @@ def _merged(given: Iterable[Given]) -> dict[str, Given]:
     return found
 
 
-class _Base(BaseSettings):
-    """What the generated model begins with."""
-
-    model_config = SettingsConfigDict(extra="forbid", hide_input_in_errors=True)
-
-
-class _Layer(PydanticBaseSettingsSource):
-    """One place's values, as a source of pydantic-settings. (Its own source for the environment knows no aliases, and
-    does not say which variable it took.)"""
-
-    def __init__(self, model: type[BaseSettings], layer: Mapping[str, Given]) -> None:
-        super().__init__(model)
-        self._values = {name: item.value for name, item in layer.items()}
-
-    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
-        return self._values.get(field_name), field_name, False
-
-    def __call__(self) -> dict[str, Any]:
-        return self._values
-
-
-def _model(layers: Sequence[Mapping[str, Given]]) -> type[BaseSettings]:
-    """The model of all options, which reads these layers: generated, so that there is one list of them."""
-
-    class Layered(_Base):
-        @classmethod
-        def settings_customise_sources(  # type: ignore[override]  # it takes them as keywords
-            cls, settings_cls: type[BaseSettings], **_: Any
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return tuple(_Layer(settings_cls, layer) for layer in layers)
-
+def _model(base: type[BaseModel]) -> type[BaseModel]:
+    """The model of all options: generated, so that there is one list of them."""
     parts: dict[str, Any] = {
         option.field: (_annotation(option), Field(default=option.default)) for option in OPTIONS.values()
     }
-    return create_model("EmperorSettings", __base__=Layered, **parts)
+    return create_model("EmperorSettings", __base__=base, **parts)
+
+
+class _Plain(BaseModel):
+    """What the model begins with where all values are from one place."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, validate_default=True)
 
 
 def _annotation(option: Option) -> Any:
@@ -217,9 +194,16 @@ def _several(value: Any) -> Any:
     return tuple(found) if isinstance(found, list) else (value,)
 
 
-def _validated(layers: Sequence[Mapping[str, Given]]) -> Settings:
+def _validated(layers: tuple[Mapping[str, Given], ...]) -> Settings:
+    told = [layer for layer in layers if layer]
     try:
-        found = _model(layers)()
+        if len(told) > 1:
+            # Only then: most Emperors are told everything in one place, and would keep its modules for life.
+            from emperorctl.cli.places import layered
+
+            found = _model(layered(tuple(told)))()
+        else:
+            found = _model(_Plain)(**{name: item.value for layer in told for name, item in layer.items()})
     except ValidationError as error:
         raise _refused(error, layers) from None
     return Settings(**found.model_dump())

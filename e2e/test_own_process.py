@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import psutil
 import pytest
 
 from e2e.harness import Emperor, alive
+from emperorctl.reconciler.runtime import zygote
 
 Make = Callable[..., Emperor]
 SLEEPER = ["sleep", "1000"]
@@ -114,3 +116,11 @@ def test_orphans_end_with_their_vassal(emperor: Make) -> None:
     e.wait_absent("shop")
     e.wait_for(lambda: not alive(orphan), what="the grandchild is gone")
     e.wait_for(lambda: not psutil.pid_exists(orphan), what="it is reaped")
+
+
+def test_the_zygote_loads_little() -> None:
+    """Each module that it holds costs every launch."""
+    directory = Path(zygote.__file__).parent.parent
+    program = f"import sys; sys.path.append({str(directory)!r}); import zygote.main; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=True)
+    assert not {"typing", "re", "enum", "collections", "json", "contextlib"} & set(done.stdout.split())

@@ -54,6 +54,13 @@ _BARE_KEY = re.compile(rb"^[ \t{,]*+[\"']?(kind|uwsgi)[\"']?[ \t]*+:", re.MULTIL
 _JSON_KEY = re.compile(rb'"(kind|uwsgi)(?::[^"\\]*+)?"\s*+:')
 _GUESSED = 256 * 1024
 
+# What many vassals have alike is one object for all of them: it is read, never changed.
+_ALIKE = 256
+_NO_HOOKS = Hooks()
+_reload_of = lru_cache(_ALIKE)(Reload)
+_stop_of = lru_cache(_ALIKE)(Stop)
+_logs_of = lru_cache(_ALIKE)(Logs)
+
 
 @lru_cache(maxsize=2)
 def _documents(data: bytes, format: Format) -> list[Document]:
@@ -182,8 +189,8 @@ def _vassal(document: Document, name: str, place: Place, file: str, source: str)
         file=file,
         launch=_launch(spec),
         reload=_reload(spec),
-        stop=Stop(StopMethod.SIGNAL, spec.stop.signal, spec.stop.grace_period),
-        logs=Logs(spec.logs.max_size, spec.logs.max_files),
+        stop=_stop_of(StopMethod.SIGNAL, spec.stop.signal, spec.stop.grace_period),
+        logs=_logs_of(spec.logs.max_size, spec.logs.max_files),
         hooks=_hooks(spec),
         loyal_after=spec.loyalty.after,
         on_demand=None if spec.on_demand is None else spec.on_demand.meaning(),
@@ -214,11 +221,13 @@ def _launch(spec: Spec) -> Launch:
 
 def _reload(spec: Spec) -> Reload:
     if spec.reload.signal is not None:
-        return Reload(ReloadMethod.SIGNAL, spec.reload.signal)
-    return Reload(ReloadMethod.RESTART if spec.reload.restart is not None else ReloadMethod.PROTOCOL)
+        return _reload_of(ReloadMethod.SIGNAL, spec.reload.signal)
+    return _reload_of(ReloadMethod.RESTART if spec.reload.restart is not None else ReloadMethod.PROTOCOL)
 
 
 def _hooks(spec: Spec) -> Hooks:
+    if not any(_hook_steps(spec)):
+        return _NO_HOOKS
     return Hooks(*(tuple(map(_hook, steps)) for steps in _hook_steps(spec)))
 
 
@@ -241,16 +250,8 @@ def _effective(spec: Spec) -> dict[str, Any]:
         out["umask"] = f"{spec.umask:03o}"
     if rlimits := {name: _limit(pair) for name, pair in spec.rlimits.given()}:
         out["rlimits"] = rlimits
-    reload = spec.reload
-    out["reload"] = (
-        {"signal": _signal_name(reload.signal)}
-        if reload.signal is not None
-        else {"restart" if reload.restart is not None else "protocol": {}}
-    )
-    out["stop"] = {
-        "signal": _signal_name(spec.stop.signal),
-        "gracePeriod": format_duration(spec.stop.grace_period),
-    }
+    out["reload"] = _effective_reload(_reload(spec))
+    out["stop"] = _effective_stop(spec.stop.signal, spec.stop.grace_period)
     if spec.readiness is not None:
         out["readiness"] = {"notify": {"access": spec.readiness.notify.access}}
     if spec.on_demand is not None:
@@ -265,11 +266,33 @@ def _effective(spec: Spec) -> dict[str, Any]:
     }
     if hooks:
         out["hooks"] = hooks
-    out["loyalty"] = {"after": format_duration(spec.loyalty.after)}
-    out["logs"] = {"maxSize": _size(spec.logs.max_size), "maxFiles": spec.logs.max_files}
+    out["loyalty"] = _effective_loyalty(spec.loyalty.after)
+    out["logs"] = _effective_logs(spec.logs.max_size, spec.logs.max_files)
     if spec.suspend:
         out["suspend"] = True
     return out
+
+
+@lru_cache(_ALIKE)
+def _effective_reload(reload: Reload) -> dict[str, Any]:
+    return (
+        {"signal": _signal_name(reload.signal)} if reload.method is ReloadMethod.SIGNAL else {reload.method.value: {}}
+    )
+
+
+@lru_cache(_ALIKE)
+def _effective_stop(signum: int, grace: float) -> dict[str, Any]:
+    return {"signal": _signal_name(signum), "gracePeriod": format_duration(grace)}
+
+
+@lru_cache(_ALIKE)
+def _effective_loyalty(after: float) -> dict[str, Any]:
+    return {"after": format_duration(after)}
+
+
+@lru_cache(_ALIKE)
+def _effective_logs(max_size: int, max_files: int) -> dict[str, Any]:
+    return {"maxSize": _size(max_size), "maxFiles": max_files}
 
 
 def _signal_name(number: int) -> str | int:

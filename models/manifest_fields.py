@@ -276,6 +276,8 @@ class Rlimits(Fields):
 
     def given(self) -> Iterator[tuple[str, LimitPair]]:
         """The limits that are set, by name, in order."""
+        if not self.model_fields_set:
+            return
         for field, info in sorted(type(self).model_fields.items(), key=lambda item: item[1].alias or ""):
             if (pair := getattr(self, field)) is not None:
                 yield info.alias or field, pair

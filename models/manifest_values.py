@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, JsonValue, PlainValidator, WithJsonSchema
 from pydantic.alias_generators import to_camel
@@ -156,6 +156,16 @@ DURATION_SCHEMA = schema_of(type="string", pattern=r"^([0-9]+(\.[0-9]+)?(ms|s|m|
 class Fields(BaseModel):
     """Strict, frozen, in camelCase, and nothing unknown is accepted."""
 
+    # Built when first used, and then as a whole: parts are never validated by themselves.
     model_config = ConfigDict(
-        strict=True, frozen=True, extra="forbid", alias_generator=to_camel, hide_input_in_errors=True
+        strict=True,
+        frozen=True,
+        extra="forbid",
+        alias_generator=to_camel,
+        hide_input_in_errors=True,
+        defer_build=True,
     )
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """Itself: nobody changes one, and pydantic would copy the defaults for every manifest."""
+        return self

@@ -272,22 +272,26 @@ class DesiredStore:
             warm=source not in self._listed,
             conflict=self._conflict(name),
         )
-        desired = replace(desired, source=source, file=file)
         if claim.problem is not None:
             problem = claim.problem.at(file)
             if problem != desired.problem:
                 self._complain(name, problem)
-            self._put(name, self._held(replace(desired, problem=problem), desired.vassal))
+            desired = replace(desired, source=source, file=file, problem=problem)
+            self._put(name, self._held(desired, desired.vassal))
             return
         changed = claim.vassal != desired.vassal
-        if changed:
-            desired = replace(desired, generation=desired.generation + 1)
-        if known is not None and (edited or changed or touched):
-            desired = replace(desired, pardons=desired.pardons + 1)
-        if touched and not changed:
-            desired = replace(desired, orders=desired.orders + 1)
-        modified = self._files[source, file].touch[1]
-        desired = replace(desired, vassal=claim.vassal, problem=None, modified=modified)
+        pardoned = known is not None and (edited or changed or touched)
+        desired = replace(
+            desired,
+            source=source,
+            file=file,
+            vassal=claim.vassal,
+            generation=desired.generation + (1 if changed else 0),
+            orders=desired.orders + (1 if touched and not changed else 0),
+            pardons=desired.pardons + (1 if pardoned else 0),
+            modified=self._files[source, file].touch[1],
+            problem=None,
+        )
         self._put(name, self._held(desired, claim.vassal))
 
     def _complain(self, name: str, problem: Problem) -> None:

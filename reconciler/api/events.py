@@ -50,7 +50,7 @@ class EventLog:
         self._per_vassal = per_vassal
         # Both are ordered by the latest occurrence, oldest first.
         self._all: OrderedDict[_Key, _Entry] = OrderedDict()
-        self._of: dict[str, OrderedDict[_Key, None]] = {}
+        self._of: dict[str, dict[_Key, None]] = {}
         self._waiters: set[asyncio.Future[None]] = set()
         self.version = 0
 
@@ -60,16 +60,16 @@ class EventLog:
         self.version += 1
         message = note.message if len(note.message) <= _MESSAGE_MAX else note.message[: _MESSAGE_MAX - 1] + "…"
         key = (name, note.type.value, note.reason, message)
-        own = self._of.setdefault(name, OrderedDict())
+        own = self._of.setdefault(name, {})
         entry = self._all.get(key)
         if entry is not None:
             entry.count += 1
             entry.last = now
             entry.version = self.version
             self._all.move_to_end(key)
-            own.move_to_end(key)
+            own[key] = own.pop(key)
         else:
-            kept = Note(note.type, note.reason, message)
+            kept = note if message is note.message and not note.detail else Note(note.type, note.reason, message)
             self._all[key] = _Entry(name, kept, self.version, self.version, now, now)
             own[key] = None
             if len(own) > self._per_vassal:

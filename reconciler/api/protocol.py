@@ -13,11 +13,9 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import h11
-from uvicorn.config import Config
-from uvicorn.protocols.http.h11_impl import H11Protocol
-from uvicorn.server import ServerState
 
 from emperorctl.reconciler.api.peers import Peer
+from emperorctl.reconciler.api.uvicorn_parts import Config, H11Protocol, ServerState
 
 __all__ = ["BODY_MAX", "HEAD_MAX", "ControlProtocol", "Http"]
 

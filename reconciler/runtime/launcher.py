@@ -7,6 +7,7 @@ started twice. Not in here: what an order says (`ordering`), how processes are f
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import os
 import select
@@ -241,11 +242,13 @@ class Launcher:
         for fd in fds:
             os.close(fd)
         self._hasty = 0
-        for order_id, pid, failure in message.get("done", ()):
-            ticket = self._sent.pop(order_id, None)
-            if ticket is not None:
-                self._settle(ticket, Outcome(pid, failure))
+        self._take_outcomes(message)
         self._pump()
+
+    def _take_outcomes(self, message: dict[str, Any]) -> None:
+        for order_id, pid, report in message.get("done", ()):
+            if (ticket := self._sent.pop(order_id, None)) is not None:
+                self._settle(ticket, Outcome(pid, _facts(report) if report else None))
 
     def _settle(self, ticket: _Ticket, outcome: Outcome) -> None:
         _close_all(ticket)
@@ -294,9 +297,7 @@ class Launcher:
                 message, _ = orders.receive(old.sock)
             except (orders.Closed, orders.DescriptorsLost, OSError, ValueError):
                 break
-            for order_id, pid, failure in message.get("done", ()):
-                if (ticket := self._sent.pop(order_id, None)) is not None:
-                    self._settle(ticket, Outcome(pid, failure))
+            self._take_outcomes(message)
         # SIGKILL before hanging up: end-of-file would make it bury all vassals.
         self._kill(old)
         self._detach()
@@ -409,6 +410,15 @@ class Launcher:
         if self._lost:
             self._looking = self._loop.call_later(_LOOK_AGAIN, self._look_into_lost)
         self._pump()
+
+
+def _facts(report: bytes) -> dict[str, Any]:
+    """What a new process wrote down with `orders.report`."""
+    try:
+        facts = ast.literal_eval(report.decode("ascii"))
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        facts = None
+    return facts if isinstance(facts, dict) and "step" in facts else {"step": "launcher", "errno": 0, "detail": ""}
 
 
 def _lost_outcome() -> Outcome:

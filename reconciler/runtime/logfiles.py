@@ -10,6 +10,7 @@ import ctypes
 import fcntl
 import hashlib
 import os
+import select
 import stat
 import termios
 
@@ -97,6 +98,8 @@ class LogFile:
         data is still in the pipe.
         """
         if self.fd < 0:
+            if _ended(pipe):
+                return 0  # without making a file for somebody who said nothing
             self.open()
         if self.size >= self.max_size and _holds_data(pipe):
             self.rotate()
@@ -119,6 +122,13 @@ class LogFile:
         self.rotations += 1
         self.close()
         self.open()
+
+
+def _ended(pipe: int) -> bool:
+    """Whether nothing is in there and nothing can come."""
+    poll = select.poll()
+    poll.register(pipe, select.POLLIN)
+    return poll.poll(0) == [(pipe, select.POLLHUP)]
 
 
 def _holds_data(pipe: int) -> bool:

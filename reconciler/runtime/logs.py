@@ -44,8 +44,8 @@ class _Stream:
 
     name: str
     file: logfiles.LogFile
-    pipes: set[LogPipe] = field(default_factory=set)
-    followers: set[asyncio.Event] = field(default_factory=set)
+    pipes: list[LogPipe] = field(default_factory=list)
+    followers: list[asyncio.Event] = field(default_factory=list)
     failing: bool = False
 
 
@@ -94,7 +94,7 @@ class LogStore:
             os.close(reading)
             os.close(writing)
             raise
-        stream.pipes.add(pipe)
+        stream.pipes.append(pipe)
         return pipe, writing
 
     def forget(self, name: str) -> None:
@@ -117,7 +117,7 @@ class LogStore:
         """The last `lines` lines, then whatever is written, across rotations, until the caller stops listening."""
         stream = self._stream(name, None)
         wake = asyncio.Event()
-        stream.followers.add(wake)
+        stream.followers.append(wake)
         file = stream.file
         rotations = file.rotations
         opened = logfiles.open_all(file.path, file.max_files)
@@ -148,7 +148,7 @@ class LogStore:
                 if fd < 0:
                     await wake.wait()
         finally:
-            stream.followers.discard(wake)
+            stream.followers.remove(wake)
             if fd >= 0:
                 os.close(fd)
             self.forget(name)
@@ -189,7 +189,7 @@ class LogStore:
         self._stuck.discard(pipe)
         os.close(pipe.fd)
         pipe.fd = -1
-        pipe.stream.pipes.discard(pipe)
+        pipe.stream.pipes.remove(pipe)
         pipe.ended()
 
     def _empty(self, pipe: LogPipe) -> None:

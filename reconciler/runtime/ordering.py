@@ -75,7 +75,7 @@ def write_order(vassal: Vassal, env: dict[str, str], identity: Identity, where: 
     if launch.patch is not None:
         order["patch"] = _patch(launch.patch, launch.command, env, where.patched)
     data = orders.encode({"launch": order})
-    if b"\\u0000" in data and _has_nul(launch.command, env):
+    if _has_nul(launch.command, env):
         raise Unusable("execve", "NulCharacter", "the command or its environment holds a NUL character", "remove it")
     if len(data) > ORDER_MAX:
         raise Unusable(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from emperorctl.cli import client as client_module
+from emperorctl.cli import connection as connection_module
 from emperorctl.cli.client import VASSALS, Client, one_vassal
 from emperorctl.models.errors import EmperorUnreachable, UserError
 
@@ -69,7 +69,7 @@ def test_not_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(self: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(client_module._Connection, "connect", refused)
+    monkeypatch.setattr(connection_module.Connection, "connect", refused)
     with pytest.raises(UserError) as caught:
         Client("/run/x.sock").get("/version")
     assert str(caught.value) == (
@@ -79,8 +79,8 @@ def test_not_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_somebody_elses_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with answering(tmp_path / "e.sock", b"") as client:
-        monkeypatch.setattr(client_module.os, "geteuid", lambda: 54321)
-        monkeypatch.setattr(client_module, "_UCRED", _Elsewhere())
+        monkeypatch.setattr(connection_module.os, "geteuid", lambda: 54321)
+        monkeypatch.setattr(connection_module, "_UCRED", _Elsewhere())
         with pytest.raises(UserError, match="belongs to another user"):
             client.get("/version")
 
@@ -109,7 +109,7 @@ def test_strange_answers(tmp_path: Path, answer: bytes, message: str) -> None:
 
 
 def test_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "_PATIENCE", 0.05)
+    monkeypatch.setattr(connection_module, "PATIENCE", 0.05)
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(tmp_path / "e.sock"))
         listening.listen()

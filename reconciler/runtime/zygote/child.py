@@ -1,6 +1,6 @@
 """The steps of a new process between clone and execve, in the only order that is safe.
 
-Called by `main` in the child; never returns. What fails is reported over the status pipe as one JSON object:
+Called by `main` in the child; never returns. What fails is reported over the status pipe (`orders.report`):
 `step`, `errno`, `detail`, and for `execve` what was found at the path. The words for people are made by the
 Emperor (`runtime.failures`).
 """
@@ -8,16 +8,18 @@ Emperor (`runtime.failures`).
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import resource
-import signal
-from typing import Any, NoReturn
 
-from . import clone  # noqa: TID251
+from . import clone, orders  # noqa: TID251
 from .execute import Steps, find_and_execute  # noqa: TID251
+from .lean import signal  # noqa: TID251
 from .patch import STDERR, carry_out  # noqa: TID251
 from .rights import drop  # noqa: TID251
+
+TYPE_CHECKING = False  # that of `typing`, which is not to be loaded
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 __all__ = ["FIRST_FD", "Frame", "become"]
 
@@ -149,11 +151,11 @@ def _execute(order: dict[str, Any], frame: Frame, steps: Steps) -> NoReturn:
 def _report(status: int, steps: Steps, error: BaseException) -> None:
     number = error.errno if isinstance(error, OSError) and error.errno is not None else 0
     facts = {"detail": "" if number else str(error)[:500], **steps.facts, "step": steps.now, "errno": number}
-    data = json.dumps(facts).encode()
+    data = orders.report(facts)
     if status == STDERR:
         data = f"{steps.now} failed: {error}\n".encode(errors="surrogateescape")
     elif len(data) > _REPORT_MAX:
-        data = json.dumps({"step": steps.now, "errno": number, "detail": ""}).encode()
+        data = orders.report({"step": steps.now, "errno": number, "detail": ""})
     try:
         os.write(status, data)
     except OSError:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import signal
-from typing import NamedTuple
+
+from .lean import signal  # noqa: TID251
 
 __all__ = [
     "Cloned",
@@ -65,12 +65,15 @@ class _CloneArgs(ctypes.Structure):
     ]
 
 
-class Cloned(NamedTuple):
+class Cloned:
     """`pid` is 0 in the child. `joined`: it was born in its cgroup; otherwise the child has to join it itself."""
 
-    pid: int
-    pidfd: int
-    joined: bool
+    __slots__ = ("joined", "pid", "pidfd")
+
+    def __init__(self, pid: int, pidfd: int, joined: bool) -> None:
+        self.pid = pid
+        self.pidfd = pidfd
+        self.joined = joined
 
 
 class Cloner:

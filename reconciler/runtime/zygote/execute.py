@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Any, NoReturn
+
+TYPE_CHECKING = False  # that of `typing`, which is not to be loaded
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 __all__ = ["Refused", "Steps", "find_and_execute"]
 

@@ -7,13 +7,15 @@ environment. Signals nothing else.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import time
-from collections.abc import Iterable
 
 from . import procfs  # noqa: TID251
+
+TYPE_CHECKING = False  # that of `typing`, which is not to be loaded
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = ["bury_cgroup", "bury_trees", "drain", "remove_cgroup"]
 
@@ -77,8 +79,10 @@ def _victims(sessions: set[int], mark: bytes) -> list[procfs.Stat]:
 def drain(pipes: Iterable[tuple[int, str]]) -> None:
     """Move what the dead left in their pipes to the ends of their log files."""
     for pipe, path in pipes:
-        with contextlib.suppress(OSError):
+        try:
             _drain(pipe, path)
+        except OSError:
+            continue
 
 
 def _drain(pipe: int, path: str) -> None:
@@ -99,8 +103,10 @@ def remove_cgroup(root: str) -> None:
     """Remove an empty cgroup with all empty ones in it; what is still busy stays for the next Emperor to find."""
     for _ in range(50):
         for directory, _, _ in os.walk(root, topdown=False):
-            with contextlib.suppress(OSError):
+            try:
                 os.rmdir(directory)
+            except OSError:
+                continue
         if not os.path.exists(root):
             return
         time.sleep(0.02)

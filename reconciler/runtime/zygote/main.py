@@ -8,20 +8,20 @@ before it has buried the vassals.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import gc
-import json
 import os
 import resource
 import select
-import signal
-import socket
 import time
-from typing import Any
 
 from . import child, graves, orders, procfs  # noqa: TID251
 from .clone import Cloned, Cloner, default_signals, set_name  # noqa: TID251
+from .lean import signal, socket  # noqa: TID251
+
+TYPE_CHECKING = False  # that of `typing`, which is not to be loaded
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["Zygote", "main"]
 
@@ -35,10 +35,11 @@ def main(fd: int) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     default_signals()
     emperor = os.getppid()
-    with contextlib.suppress(OSError):
-        os.setsid()
-    with contextlib.suppress(OSError):
-        set_name(procfs.ZYGOTE_NAME)
+    for step in (os.setsid, lambda: set_name(procfs.ZYGOTE_NAME)):
+        try:
+            step()
+        except OSError:
+            continue
     sock = socket.socket(fileno=fd)
     sock.setblocking(True)
     os.set_inheritable(fd, False)
@@ -85,9 +86,11 @@ class Zygote:
 
     def _watch_emperor(self) -> None:
         # The socket alone could be held open by a fork of the Emperor.
-        with contextlib.suppress(OSError):
+        try:
             self._emperor_fd = os.pidfd_open(self._emperor)
             self._poll.register(self._emperor_fd, select.EPOLLIN)
+        except OSError:
+            pass
 
     def serve(self) -> None:
         """Work until the Emperor closes its end or dies."""
@@ -138,9 +141,11 @@ class Zygote:
         self._cloner = Cloner(clone3=hello.get("clone3", True))
         if hello["drain_lock"]:
             # Held for life: an Emperor started after this one waits for it before it writes the same log files.
-            with contextlib.suppress(OSError):
-                flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            try:
                 fcntl.flock(os.open(hello["drain_lock"], flags, 0o600), fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                pass
 
     def _launch(self, order: dict[str, Any], received: list[int]) -> None:
         key = order["id"]
@@ -199,10 +204,11 @@ class Zygote:
         pid = self._held[key].pid
         if report:
             self._drop(key)
-        self._outcomes.append([key, pid, json.loads(report) if report else None])
+        # As it came: the Emperor reads it.
+        self._outcomes.append([key, pid, report or None])
 
     def _refuse(self, key: int, step: str, error: OSError) -> None:
-        self._outcomes.append([key, 0, {"step": step, "errno": error.errno or 0, "detail": ""}])
+        self._outcomes.append([key, 0, orders.report({"step": step, "errno": error.errno or 0, "detail": ""})])
 
     def _adopt(self, launches: list[dict[str, Any]], fds: list[int]) -> None:
         """Launches of an earlier zygote: `pidfd` and `log` say whether such a descriptor is next in line."""
@@ -242,6 +248,8 @@ class Zygote:
 def _raise_nofile() -> tuple[int, int]:
     """Room for two descriptors per vassal; returns the limits as they were."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):
+    try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError):
+        pass
     return soft, hard

@@ -1,4 +1,4 @@
-"""The wire between the Emperor and the zygote: one JSON object and some descriptors per packet.
+"""The wire between the Emperor and the zygote: one object (by `marshal`) and some descriptors per packet.
 
 Used on both ends of an AF_UNIX SOCK_SEQPACKET pair. An object too big for a packet travels in a memfd, which is
 then the packet's first descriptor. Not in here: what the objects mean (`main` for orders, `runtime.launcher`
@@ -7,14 +7,18 @@ for outcomes).
 
 from __future__ import annotations
 
-import array
-import json
+import marshal
 import os
-import socket
-from collections.abc import Sequence
-from typing import Any
+import struct
 
-__all__ = ["FDS_MAX", "INLINE_MAX", "Closed", "DescriptorsLost", "encode", "receive", "send"]
+from .lean import socket  # noqa: TID251
+
+TYPE_CHECKING = False  # that of `typing`, which is not to be loaded
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+__all__ = ["FDS_MAX", "INLINE_MAX", "Closed", "DescriptorsLost", "encode", "receive", "report", "send"]
 
 INLINE_MAX = 60_000
 """Bytes of the biggest object that travels in the packet itself."""
@@ -23,7 +27,10 @@ FDS_MAX = 250
 """Descriptors per packet: the kernel refuses more than 253, and one may be the memfd."""
 
 _BUFFER = 64 * 1024
+_INT = struct.calcsize("i")
 _IN_MEMFD = b"M"
+_MARSHAL = 2
+"""The version without references: an object is written as it is met, whoever else holds it."""
 
 
 class Closed(Exception):
@@ -39,8 +46,16 @@ class DescriptorsLost(Exception):
 
 
 def encode(message: dict[str, Any]) -> bytes:
-    """The object as it travels. Undecodable bytes in strings (surrogates) survive as escapes."""
-    return json.dumps(message, separators=(",", ":")).encode("ascii")
+    """The object as it travels: plain values only. Undecodable bytes in strings (surrogates) survive."""
+    return marshal.dumps(message, _MARSHAL)
+
+
+def report(facts: dict[str, Any]) -> bytes:
+    """Why a launch failed, as it travels from the new process through the zygote: a literal, all ASCII.
+
+    It comes from a process that is no longer ours alone, so it is written in a form that any reader may be given.
+    """
+    return ascii(facts).encode("ascii")
 
 
 def send(sock: socket.socket, data: bytes, fds: Sequence[int] = ()) -> None:
@@ -61,18 +76,18 @@ def send(sock: socket.socket, data: bytes, fds: Sequence[int] = ()) -> None:
 def receive(sock: socket.socket) -> tuple[dict[str, Any], list[int]]:
     """The next object and its descriptors, all close-on-exec.
 
-    Raises Closed at end-of-file, BlockingIOError where there is nothing yet, DescriptorsLost after MSG_CTRUNC.
+    Raises Closed at end-of-file, BlockingIOError where there is nothing yet, DescriptorsLost after MSG_CTRUNC,
+    ValueError for what is no object.
     """
-    fds = array.array("i")
-    room = socket.CMSG_SPACE((FDS_MAX + 3) * fds.itemsize)
+    received: list[int] = []
+    room = socket.CMSG_SPACE((FDS_MAX + 3) * _INT)
     try:
         data, ancillary, flags, _ = sock.recvmsg(_BUFFER, room, socket.MSG_CMSG_CLOEXEC)
     except ConnectionResetError:
         raise Closed from None
     for level, kind, content in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
-    received = fds.tolist()
+            received += struct.unpack_from(f"{len(content) // _INT}i", content)
     if not data:
         raise Closed
     lost = bool(flags & (socket.MSG_CTRUNC | socket.MSG_TRUNC))
@@ -84,7 +99,7 @@ def receive(sock: socket.socket) -> tuple[dict[str, Any], list[int]]:
             data = _whole(memfd)
         finally:
             os.close(memfd)
-    message: dict[str, Any] = json.loads(data) if not flags & socket.MSG_TRUNC else {}
+    message: dict[str, Any] = _decoded(data) if not flags & socket.MSG_TRUNC else {}
     if lost:
         for fd in received:
             os.close(fd)
@@ -94,9 +109,20 @@ def receive(sock: socket.socket) -> tuple[dict[str, Any], list[int]]:
 
 def _sendmsg(sock: socket.socket, data: bytes, fds: Sequence[int]) -> None:
     if fds:
-        sock.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))])
+        sock.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack(f"{len(fds)}i", *fds))])
     else:
         sock.send(data)
+
+
+def _decoded(data: bytes) -> dict[str, Any]:
+    # Both ends are one program of one interpreter, and nobody else holds the socket: what marshal needs to be safe.
+    try:
+        message = marshal.loads(data)  # noqa: S302
+    except (EOFError, TypeError) as error:
+        raise ValueError(str(error)) from None
+    if not isinstance(message, dict):
+        raise ValueError("not an object")
+    return message
 
 
 def _whole(fd: int) -> bytes:

@@ -8,14 +8,16 @@ counts; and the capabilities that are kept reach the program. Not in here: execu
 from __future__ import annotations
 
 import os
-import signal
-from typing import TYPE_CHECKING, Any
 
 from . import clone  # noqa: TID251
 from .execute import Steps  # noqa: TID251
+from .lean import signal  # noqa: TID251
 from .rights import drop, keep_capabilities, limit_capabilities  # noqa: TID251
 
+TYPE_CHECKING = False  # that of `typing`, which is not to be loaded
 if TYPE_CHECKING:
+    from typing import Any
+
     from .child import Frame  # noqa: TID251
 
 __all__ = ["STDERR", "carry_out"]
@@ -76,6 +78,11 @@ def _run(command: str, env: dict[str, str]) -> None:
     end = os.waitpid(pid, 0)[1]
     if end != 0:
         code = os.waitstatus_to_exitcode(end)
-        how = f"exited with code {code}" if code > 0 else f"was killed by {signal.Signals(-code).name}"
+        how = f"exited with code {code}" if code > 0 else f"was killed by {_signal_name(-code)}"
         os.write(STDERR, f'the command "{command}" {how}\n'.encode(errors="surrogateescape"))
         os._exit(1)
+
+
+def _signal_name(number: int) -> str:
+    names = (name for name in dir(signal) if name.startswith("SIG") and not name.startswith("SIG_"))
+    return next((name for name in names if getattr(signal, name) == number), f"signal {number}")

@@ -7,9 +7,12 @@ Used by the zygote's gravedigger, and by the Emperor where there are no cgroups 
 from __future__ import annotations
 
 import os
-import signal
-from collections.abc import Iterable
-from typing import NamedTuple
+
+from .lean import signal  # noqa: TID251
+
+TYPE_CHECKING = False  # that of `typing`, which is not to be loaded
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = ["COOKIE", "ZYGOTE_NAME", "Stat", "children", "cookie", "family", "kill_exact", "pids", "scan", "stat"]
 
@@ -23,15 +26,19 @@ _KTHREADD = 2
 _ENVIRON_MAX = 4 * 1024 * 1024
 
 
-class Stat(NamedTuple):
+class Stat:
     """What /proc/PID/stat says; `name` is at most 15 bytes; `start` is in clock ticks since boot."""
 
-    pid: int
-    name: str
-    state: str
-    parent: int
-    session: int
-    start: int
+    __slots__ = ("name", "parent", "pid", "session", "start", "state")
+
+    def __init__(self, pid: int, name: str, fields: list[bytes]) -> None:
+        """`fields` are those after the command's name."""
+        self.pid = pid
+        self.name = name
+        self.state = fields[0].decode()
+        self.parent = int(fields[1])
+        self.session = int(fields[3])
+        self.start = int(fields[19])
 
     @property
     def alive(self) -> bool:
@@ -50,7 +57,7 @@ def stat(pid: int) -> Stat | None:
     fields = data[end + 2 :].split()
     if len(fields) < 20:
         return None
-    return Stat(pid, name, fields[0].decode(), int(fields[1]), int(fields[3]), int(fields[19]))
+    return Stat(pid, name, fields)
 
 
 def pids() -> list[int]:

@@ -125,3 +125,25 @@ def test_a_directory_that_others_may_write_in_is_refused(tmp_path: Path) -> None
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(UserError, match="not a directory"):
         logfiles.open_directory(str(tmp_path / "file"))
+
+
+def test_silence_leaves_no_file(tmp_path: Path) -> None:
+    file = LogFile(str(tmp_path / "a.log"), 1000, 1)
+    reading, writing = os.pipe()
+    os.close(writing)
+    assert file.take(reading, 1000) == 0
+    os.close(reading)
+    assert not (tmp_path / "a.log").exists()
+
+
+def test_an_empty_pipe_that_somebody_may_write_to_has_not_ended(tmp_path: Path) -> None:
+    file = LogFile(str(tmp_path / "a.log"), 1000, 1)
+    reading, writing = os.pipe()
+    with pytest.raises(BlockingIOError):
+        file.take(reading, 1000)
+    os.write(writing, b"late")
+    os.close(writing)
+    assert (file.take(reading, 1000), file.take(reading, 1000)) == (4, 0)
+    os.close(reading)
+    file.close()
+    assert (tmp_path / "a.log").read_bytes() == b"late"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import marshal
 from dataclasses import replace
 
 import pytest
@@ -23,7 +23,7 @@ def vassal(*command: str, **more: object) -> Vassal:
 
 def test_everything_is_in_it() -> None:
     launch = vassal("a", "b", working_dir="/w", umask=0o22, nice=3, rlimits=(Rlimit("nofile", 5, None),))
-    order = json.loads(write_order(launch, {"X": "1"}, WEB, HERE))["launch"]
+    order = marshal.loads(write_order(launch, {"X": "1"}, WEB, HERE))["launch"]
     assert (order["id"], order["argv"], order["env"], order["fds"]) == (7, ["a", "b"], {"X": "1"}, ["out", "err"])
     assert (order["cgroup"], order["log"], order["cwd"]) == ("/cg/7", "/logs/a.log", "/w")
     assert (order["umask"], order["nice"], order["ids"]) == (0o22, 3, [33, 34, [34, 35]])
@@ -31,7 +31,7 @@ def test_everything_is_in_it() -> None:
 
 
 def test_the_emperors_own_identity_is_no_switch() -> None:
-    assert "ids" not in json.loads(write_order(vassal("a"), {}, OWN, HERE))["launch"]
+    assert "ids" not in marshal.loads(write_order(vassal("a"), {}, OWN, HERE))["launch"]
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_a_backslash_is_no_nul() -> None:
 
 
 def test_programs_in_turn_and_a_patch() -> None:
-    plain = json.loads(write_order(vassal("uwsgi", "--ini", "a.ini"), {}, OWN, HERE))["launch"]
+    plain = marshal.loads(write_order(vassal("uwsgi", "--ini", "a.ini"), {}, OWN, HERE))["launch"]
     assert not {"override", "fallback", "patch"} & set(plain)
     patch = Patch(
         "serve $(HOME) $(PORT) $(id -u)",
@@ -65,7 +65,7 @@ def test_programs_in_turn_and_a_patch() -> None:
         capabilities=(10,),
     )
     launch = vassal("uwsgi", "--ini", "a.ini", override=("/w/one",), fallback=("two",), patch=patch)
-    order = json.loads(write_order(launch, {"HOME": "/h"}, OWN, replace(HERE, patched=WEB)))["launch"]
+    order = marshal.loads(write_order(launch, {"HOME": "/h"}, OWN, replace(HERE, patched=WEB)))["launch"]
     assert (order["argv"], order["override"], order["fallback"]) == (["uwsgi", "--ini", "a.ini"], ["/w/one"], ["two"])
     assert "ids" not in order
     assert order["patch"] == {
@@ -74,7 +74,7 @@ def test_programs_in_turn_and_a_patch() -> None:
         "cwd": "/h",
         "umask": None,
         "unshare": 0,
-        "capabilities": [10],
+        "capabilities": (10,),
         "ids": [33, 34, [34, 35]],
         "as_root": [],
         "as_user": ["echo 80"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import resource
 import socket
@@ -68,3 +69,15 @@ def test_lost_descriptors_are_noticed_and_the_rest_closed(pair: Pair) -> None:
     assert lost.value.message == {"launch": {"id": 7}}
     assert len(os.listdir("/proc/self/fd")) == before
     os.close(null)
+
+
+@pytest.mark.parametrize("data", [b"\0", b"{", b"[\0\0\0\0", b"i\1\0\0\0"])
+def test_what_is_no_object_is_refused(pair: Pair, data: bytes) -> None:
+    pair[0].send(data)
+    with pytest.raises(ValueError):
+        orders.receive(pair[1])
+
+
+def test_a_report_is_a_literal_in_ascii() -> None:
+    facts = {"step": "execve", "errno": 2, "detail": "", "path": "/srv/\udcff é\n", "patched": True}
+    assert ast.literal_eval(orders.report(facts).decode("ascii")) == facts
