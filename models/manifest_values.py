@@ -114,10 +114,12 @@ def _identity(value: Any) -> str:
     if not isinstance(value, str):
         raise expected("a name or a decimal id", value)
     if value.isascii() and value.isdigit() and len(value) <= 10 and int(value) <= _ID_MAX:
+        if not int(value):
+            raise refused("0 is root, which must be named", "write root if that is meant")
         return str(int(value))
     if _USER.match(value):
         return value
-    raise expected(f"a name or a decimal id from 0 to {_ID_MAX}", value)
+    raise expected(f"a name or a decimal id from 1 to {_ID_MAX}", value)
 
 
 def duration(longest: float) -> Callable[[Any], float]:
@@ -149,7 +151,7 @@ def default(written: str) -> dict[str, JsonValue]:
 
 Text = Annotated[str, BeforeValidator(text)]
 Argument = Annotated[str, BeforeValidator(argument)]
-Identity = Annotated[str, PlainValidator(_identity), schema_of(type=["string", "integer"], minimum=0, maximum=_ID_MAX)]
+Identity = Annotated[str, PlainValidator(_identity), schema_of(type=["string", "integer"], minimum=1, maximum=_ID_MAX)]
 DURATION_SCHEMA = schema_of(type="string", pattern=r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$", examples=["500ms", "1m30s"])
 
 

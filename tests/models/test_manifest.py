@@ -212,6 +212,8 @@ def test_the_variables_of_the_notification_socket_are_free_without_one() -> None
     [
         ("  env: {PORT: 8000}", "spec.env.PORT", 'expected a string, got the integer 8000 (write "8000" in quotes)'),
         ("  env: {A: 1e3}", "spec.env.A", 'the number 1e3 (write "1e3" in quotes)'),
+        ("  user: 0", "spec.user", "0 is root, which must be named (write root if that is meant)"),
+        ('  group: "00"', "spec.group", "0 is root, which must be named"),
         ("  env: {A: true}", "spec.env.A", 'the boolean true (write "true" in quotes)'),
         ("  env: {A: 0x10}", "spec.env.A", 'the integer 0x10 (write "0x10" in quotes)'),
         ("  env: {A: }", "spec.env.A", "expected a value, got nothing"),
