@@ -41,7 +41,7 @@ from emperorctl.reconciler.emperor import Emperor, Parts
 from emperorctl.reconciler.plan import Rules
 from emperorctl.reconciler.runtime.host import HostSettings, LocalHost
 from emperorctl.reconciler.runtime.lock import acquire, instance_of
-from emperorctl.reconciler.runtime.ourselves import become_subreaper, set_name
+from emperorctl.reconciler.runtime.ourselves import become_subreaper, set_name, spare_from_oom
 from emperorctl.reconciler.runtime.phases import EmperorHooks
 from emperorctl.reconciler.runtime.spawn import ZygoteHandle
 from emperorctl.reconciler.sources import Sources
@@ -135,10 +135,11 @@ class _Reign:
             notify_dir=f"{orders.socket}.notify",
             heartbeat=orders.rules.heartbeat,
             hooks=EmperorHooks(orders.settings.vassals_start_hook, orders.settings.vassals_stop_hook),
+            oom_scores=spare_from_oom(),
         )
         self.host = LocalHost(settings, wake=self.wake, note=self.note, clock=self.clock, zygote=zygote)
         self.controller = Controller(self.store, self.host, self.clock, self.loop, orders.rules)
-        self.board = Board(self.render)
+        self.board = Board(self.render, self.detail)
         self.controller.note = self.note
         self.controller.changed = self.board.change
         self.controller.forgotten = self.board.remove
@@ -194,6 +195,12 @@ class _Reign:
             log=self.host.logs.path(name) if captured else "",
             heartbeat=self.host.observe(name).signs.heartbeat,
         )
+
+    def detail(self, name: str) -> dict[str, Any]:
+        """The same with what it uses now."""
+        shown = self.render(name)
+        shown["status"]["usage"] = self.host.usage(name)
+        return shown
 
     async def run(self) -> int:
         """From the first listing to the last exit."""

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from emperorctl.models.errors import Problem
+from emperorctl.models.limits import NO_LIMITS, Limits
 from emperorctl.models.patches import Patch
 from emperorctl.models.protocol import ToVassal
 from emperorctl.models.sockets import OnDemand
@@ -185,6 +186,7 @@ class Vassal:
     `on_demand`: the sockets that start it. They are not part of `launch`: where they change, a sleeping vassal's are
     only bound anew. `suspend`: its file holds it down.
     `config` is the text that travels to the process, for a launch with `config_pipe`.
+    `limits` are not part of `launch`: a changed value is applied to what runs.
     """
 
     name: str
@@ -206,6 +208,7 @@ class Vassal:
     labels: Mapping[str, str] = field(default_factory=lambda: EMPTY)
     annotations: Mapping[str, str] = field(default_factory=lambda: EMPTY)
     spec: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
+    limits: Limits = NO_LIMITS
 
 
 @dataclass(frozen=True, slots=True)

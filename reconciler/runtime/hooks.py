@@ -23,6 +23,7 @@ from emperorctl.reconciler.runtime.descriptors import Reserve
 from emperorctl.reconciler.runtime.environment import Environments
 from emperorctl.reconciler.runtime.identity import Identities, Identity, IdentityError
 from emperorctl.reconciler.runtime.launcher import Launcher, Outcome, Prepared
+from emperorctl.reconciler.runtime.limiting import Limiter
 from emperorctl.reconciler.runtime.orderbook import OrderBook
 from emperorctl.reconciler.runtime.ordering import Unusable, Where, write_order
 from emperorctl.reconciler.runtime.pace import Paced
@@ -56,7 +57,7 @@ class Command:
 @dataclass(frozen=True, slots=True)
 class Means:
     """What hooks are run with; all of it is the host's. `settled` is called after each outcome, `pids` holds the
-    processes of hooks that are not reaped yet."""
+    processes of hooks that are not reaped yet. A hook is held to its vassal's limits, in cgroups of its own."""
 
     loop: asyncio.AbstractEventLoop
     clock: Clock
@@ -67,6 +68,7 @@ class Means:
     reserve: Reserve
     settled: Callable[[], None]
     pids: set[int]
+    limiter: Limiter
 
 
 class Running:
@@ -196,8 +198,9 @@ class _Process:
         order = means.book.new(self._run.name)
         cookie = means.book.cookie(order.id)
         env = means.environments.of(self._vassal, self._run.generation, command.identity, cookie)
-        where = Where(order.id, ("out", "err"), means.book.contained_by.place(order.id), None)
         try:
+            limited = means.limiter.place(order, self._run.vassal.limits)
+            where = Where(order.id, ("out", "err"), means.book.contained_by.place(order.id), None, limits=limited)
             data = write_order(self._vassal, env, command.identity, where)
         except Unusable as error:
             at = means.clock.monotonic()

@@ -20,7 +20,7 @@ import socket
 import time
 from typing import Any
 
-from . import child, graves, orders, procfs  # noqa: TID251
+from . import child, confine, graves, orders, procfs  # noqa: TID251
 from .clone import Cloned, Cloner, default_signals, set_name  # noqa: TID251
 
 __all__ = ["Zygote", "main"]
@@ -82,6 +82,8 @@ class Zygote:
         self._nofile = _raise_nofile()
         self._root = ""
         self._mark = b""
+        self._groups: set[str] = set()
+        self._score: int | None = None
 
     def _watch_emperor(self) -> None:
         # The socket alone could be held open by a fork of the Emperor.
@@ -136,6 +138,10 @@ class Zygote:
         self._mark = hello["mark"].encode()
         self._nofile = (hello["nofile"][0], hello["nofile"][1])
         self._cloner = Cloner(clone3=hello.get("clone3", True))
+        self._score = hello.get("oom_score")
+        if self._score is not None:
+            with contextlib.suppress(OSError):
+                confine.expose(hello["own_oom_score"])
         if hello["drain_lock"]:
             # Held for life: an Emperor started after this one waits for it before it writes the same log files.
             with contextlib.suppress(OSError):
@@ -148,13 +154,19 @@ class Zygote:
         log = fds.pop("log", -1)
         cgroup: int | None = None
         reading, status = os.pipe()
+        step = "cgroup"
         try:
             if order["cgroup"]:
                 os.mkdir(order["cgroup"], 0o755)
                 cgroup = os.open(order["cgroup"], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            if "limits" in order:
+                step = "limits"
+                self._groups.update(map(os.path.dirname, order["limits"]["groups"]))
+                confine.confine(order["limits"])
+            step = "clone"
             cloned = self._cloner.clone(cgroup)
         except OSError as error:
-            self._refuse(key, "clone" if cgroup is not None or not order["cgroup"] else "cgroup", error)
+            self._refuse(key, step, error)
             os.close(reading)
             if log >= 0:
                 os.close(log)
@@ -162,6 +174,7 @@ class Zygote:
             if cloned.pid == 0:
                 frame = child.Frame(status, self._emperor, fds, self._nofile)
                 frame.join = cgroup if not cloned.joined else None
+                frame.score = self._score
                 child.become(order, frame)
             self._pending[reading] = key
             self._poll.register(reading, select.EPOLLIN)
@@ -234,9 +247,11 @@ class Zygote:
             held = self._held.values()
             sessions = {one.pid for one in held if one.died is None or now - one.died < _FRESH}
             graves.bury_trees(sessions, self._mark)
+        for group in self._groups:
+            graves.bury_group(group)
         graves.drain((held.log, held.log_path) for held in self._held.values() if held.log >= 0)
-        if self._root:
-            graves.remove_cgroup(self._root)
+        for root in (*self._groups, *filter(None, (self._root,))):
+            graves.remove_cgroup(root)
 
 
 def _raise_nofile() -> tuple[int, int]:
