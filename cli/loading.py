@@ -46,11 +46,13 @@ class Arguments:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The effective settings; `origins` of those that are not defaults, by field; sentences worth a warning."""
+    """The effective settings; `origins` of those that are not defaults, by field; sentences worth a warning; the
+    configuration files that were named."""
 
     settings: Settings
     origins: Mapping[str, str]
     warnings: tuple[str, ...]
+    files: tuple[str, ...] = ()
 
 
 def load(arguments: Arguments, env: Mapping[str, str]) -> Loaded:
@@ -82,7 +84,7 @@ def load(arguments: Arguments, env: Mapping[str, str]) -> Loaded:
             f"{files[-1]}: no source: there is no option emperor in it"
             " (add emperor = DIRECTORY; if it describes a vassal, name the directory that it lies in)"
         )
-    return Loaded(settings, origins, tuple(warnings))
+    return Loaded(settings, origins, tuple(warnings), tuple(split_section(file)[0] for file in files))
 
 
 def _is_config(word: str) -> bool:

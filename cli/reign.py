@@ -44,6 +44,7 @@ from emperorctl.reconciler.runtime.lock import acquire, instance_of
 from emperorctl.reconciler.runtime.ourselves import become_subreaper, set_name, spare_from_oom
 from emperorctl.reconciler.runtime.phases import EmperorHooks
 from emperorctl.reconciler.runtime.spawn import ZygoteHandle
+from emperorctl.reconciler.runtime.trust import installation, weak_spots
 from emperorctl.reconciler.sources import Sources
 from emperorctl.reconciler.state import StateFile
 from emperorctl.reconciler.views import vassal_object
@@ -58,7 +59,8 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """What the Emperor was told, and what follows from it. All paths are absolute; `warnings` are for its log."""
+    """What the Emperor was told, and what follows from it. All paths are absolute; `warnings` are for its log, `files`
+    its configurations."""
 
     settings: Settings
     socket: str
@@ -68,6 +70,7 @@ class Orders:
     stats: Address | None = None
     commands: Place | None = None
     warnings: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
 
 def reign(orders: Orders, zygote: ZygoteHandle) -> int:
@@ -206,6 +209,9 @@ class _Reign:
         """From the first listing to the last exit."""
         for warning in self.orders.warnings:
             self.journal.line(warning, level="Warning", reason="OptionIgnored")
+        for spot in self._weak_spots():
+            text = f"{spot}: whoever can change what runs as root is root (emperorctl doctor says how to mend it)"
+            self.journal.line(text, level="Warning", reason="NotTrusted")
         self.journal.gather(self.loop.call_later)
         # Before anything is started: where it can't listen, nothing has to be ended again.
         commands = self._open_commands()
@@ -263,6 +269,13 @@ class _Reign:
             await self.host.close()
         self.journal.line("the Emperor has ended", reason="Ended")
         return 0
+
+    def _weak_spots(self) -> list[str]:
+        """Where others could change the program of a root Emperor, or its configuration; a few at most."""
+        if os.geteuid() != 0:
+            return []
+        spots = [*installation(), *(spot for file in self.orders.files for spot in weak_spots(file))]
+        return list(dict.fromkeys(spots))[:5]
 
     def _stats(self) -> bytes:
         return self.emperor.stats()

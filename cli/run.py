@@ -118,6 +118,7 @@ def _orders(loaded: Loaded) -> Orders:
         stats=None if told.emperor_stats is None else parse_address(told.emperor_stats, exposure),
         commands=None if told.emperor_command_socket is None else command_place(told.emperor_command_socket),
         warnings=loaded.warnings,
+        files=loaded.files,
     )
 
 

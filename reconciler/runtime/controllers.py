@@ -13,7 +13,17 @@ from emperorctl.models.names import printable
 from emperorctl.reconciler.runtime.cgroups import LEAF, Place, remove
 from emperorctl.reconciler.runtime.zygote import procfs
 
-__all__ = ["FILES_V1", "FILES_V2", "Unavailable", "controllers_v2", "delegated", "enable", "hierarchies", "make_root"]
+__all__ = [
+    "FILES_V1",
+    "FILES_V2",
+    "Unavailable",
+    "controllers_v2",
+    "delegated",
+    "enable",
+    "handed_down",
+    "hierarchies",
+    "make_root",
+]
 
 FILES_V2 = {"memory": "memory.max", "cpu": "cpu.max", "pids": "pids.max", "io": "io.weight"}
 """What has to be there for a kind of limit, below a cgroup whose parent hands the controller down."""
@@ -33,6 +43,11 @@ class Unavailable(Exception):
 def controllers_v2(place: Place | None) -> frozenset[str]:
     """What our own cgroup could hand down, if it is allowed to."""
     return frozenset(_words(f"{place.directory}/cgroup.controllers")) if place is not None else frozenset()
+
+
+def handed_down(directory: str) -> frozenset[str]:
+    """What cgroups made in this one have already."""
+    return frozenset(_words(f"{directory}/cgroup.subtree_control"))
 
 
 def hierarchies() -> dict[str, str]:
