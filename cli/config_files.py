@@ -181,11 +181,6 @@ class Reading:
             return
         if _LOGIC.match(name):
             raise _problem(this, entry, f"{name}: conditions and loops are not supported", "write out what they give")
-        if name in ("uid", "gid") and os.geteuid() == 0 and value not in ("0", "root"):
-            raise _problem(
-                this, entry, f"{name}: this Emperor does not change its user",
-                f"start it as {printable(value)} (systemd: User= and Group=), or remove it to stay root",
-            )  # fmt: skip
         place = this.path if entry.line is None else f"{this.path}:{entry.line}"
         option = BY_NAME.get(name)
         hint = "" if option is None else f" (the Emperor's own is called {option.aliases[0]} here)"

@@ -93,6 +93,7 @@ def _orders(loaded: Loaded) -> Orders:
     from emperorctl.reconciler.api.commands import command_place
     from emperorctl.reconciler.blacklist import BlacklistRule
     from emperorctl.reconciler.plan import Rules
+    from emperorctl.reconciler.runtime.paranoia import renunciation
     from emperorctl.reconciler.throttle import ThrottleRule
 
     told = loaded.settings
@@ -109,6 +110,11 @@ def _orders(loaded: Loaded) -> Orders:
         curse=told.emperor_curse_tolerance,
         broodlord=told.emperor_broodlord,
     )
+    renounced, warnings = None, [*loaded.warnings]
+    if os.geteuid() == 0:
+        renounced = renunciation(told.uid, told.gid, told.cap)
+    elif told.uid or told.gid or told.cap:
+        warnings.append("uid, gid and cap are ignored: the Emperor was not started as root")
     return Orders(
         settings=told,
         socket=path,
@@ -117,8 +123,9 @@ def _orders(loaded: Loaded) -> Orders:
         rules=rules,
         stats=None if told.emperor_stats is None else parse_address(told.emperor_stats, exposure),
         commands=None if told.emperor_command_socket is None else command_place(told.emperor_command_socket),
-        warnings=loaded.warnings,
+        warnings=tuple(warnings),
         files=loaded.files,
+        renounced=renounced,
     )
 
 

@@ -118,6 +118,8 @@ def enable(directory: str, root: str, kinds: frozenset[str], ours: frozenset[int
 
 def _make_room(directory: str, ours: frozenset[int]) -> None:
     """The kernel wants no process where controllers are handed down: move into a leaf. Raises Unavailable, OSError."""
+    if not _words(f"{directory}/cgroup.procs"):
+        return
     if not delegated(directory):
         raise Unavailable("the Emperor's control group is not its own to divide", _UNIT)
     leaf = f"{directory}/{LEAF}"

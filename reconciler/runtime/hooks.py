@@ -8,6 +8,7 @@ is read here at a bounded pace, and only the end of it is kept. Nothing here wai
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import Callable, Sequence
@@ -208,9 +209,10 @@ class _Process:
             return None
         reading, writing = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(reading, False)
-        if command.identity.switch and os.geteuid() == 0:
+        if command.identity.switch:
             # Or /dev/stdout could not be opened by it.
-            os.fchown(writing, command.identity.uid, -1)
+            with contextlib.suppress(PermissionError):
+                os.fchown(writing, command.identity.uid, -1)
         self._output = Tail(means.loop, reading)
         self._order = order
         means.book.enter(order)

@@ -115,6 +115,11 @@ class LocalHost:
         """How launches are contained: `cgroup` or `session+tree`."""
         return self._containment.kind
 
+    @property
+    def zygote(self) -> int:
+        """The present zygote's pid."""
+        return self._launcher.pid
+
     async def start(self) -> None:
         """End leftovers, then be ready to launch. Raises UserError (log directory)."""
         self._loop = asyncio.get_running_loop()
@@ -446,7 +451,7 @@ class LocalHost:
             self.logs.forget(order.name)
 
     def _is_known(self, pid: int) -> bool:
-        return pid in self._mains or pid in self._hook_pids or pid == self._launcher.pid
+        return pid in self._mains or pid in self._hook_pids or pid in (self._launcher.pid, self._launcher.nursery)
 
     def _sweep(self) -> None:
         # A dead child that nobody knows may be a launch whose outcome is still on its way.

@@ -257,9 +257,7 @@ def test_what_is_not_there_yet_is_an_error_wherever_it_is_given(monkeypatch: pyt
     assert loaded(file, emperor_tyrant="false").settings.emperor_tyrant is False
 
 
-def test_an_emperor_that_would_keep_roots_rights_is_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    file = write("e.ini", "[uwsgi]\nemperor=/v\nuid=www-data\n")
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert "e.ini:3: uid: this Emperor does not change its user (start it as www-data" in refused(file)
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert "uid means something to uWSGI" in loaded(file).warnings[0]
+def test_whom_the_emperor_is_to_run_as_is_an_option_of_its_own() -> None:
+    told = loaded(write("e.ini", "[uwsgi]\nemperor=/v\nuid=www-data\ngid=33\ncap=setuid,setgid\n"))
+    assert (told.settings.uid, told.settings.gid, told.settings.cap) == ("www-data", "33", "setuid,setgid")
+    assert told.warnings == ()

@@ -18,12 +18,12 @@ import select
 import signal
 import socket
 import time
-from typing import Any
+from typing import Any, NoReturn
 
-from . import child, confine, graves, orders, procfs  # noqa: TID251
+from . import child, confine, graves, orders, procfs, rights  # noqa: TID251
 from .clone import Cloned, Cloner, default_signals, set_name  # noqa: TID251
 
-__all__ = ["Zygote", "main"]
+__all__ = ["Zygote", "main", "serve"]
 
 _FRESH = 2.0
 """Seconds after a leader's death during which its session number can't have been given to a stranger:
@@ -39,13 +39,17 @@ def main(fd: int) -> None:
         os.setsid()
     with contextlib.suppress(OSError):
         set_name(procfs.ZYGOTE_NAME)
-    sock = socket.socket(fileno=fd)
-    sock.setblocking(True)
     os.set_inheritable(fd, False)
-    zygote = Zygote(sock, emperor)
     gc.collect()
     gc.freeze()
     gc.disable()
+    serve(socket.socket(fileno=fd), emperor)
+
+
+def serve(sock: socket.socket, emperor: int) -> NoReturn:
+    """Be a zygote of this Emperor until it is gone, and bury what it leaves."""
+    sock.setblocking(True)
+    zygote = Zygote(sock, emperor)
     zygote.serve()
     zygote.bury()
     os._exit(0)
@@ -130,6 +134,10 @@ class Zygote:
                 self._drop(key)
         elif "hello" in message:
             self._greet(message["hello"])
+        elif "renounce" in message:
+            self._renounce(*message["renounce"])
+        elif "serve" in message:
+            self._bear(fds[0])
         elif "adopt" in message:
             self._adopt(message["adopt"], fds)
 
@@ -147,6 +155,35 @@ class Zygote:
             with contextlib.suppress(OSError):
                 flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
                 fcntl.flock(os.open(hello["drain_lock"], flags, 0o600), fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+    def _renounce(self, uid: int, gid: int, groups: list[int], kept: list[int]) -> None:
+        """Go on as another user, and make processes with what is kept alone."""
+        said = ""
+        try:
+            rights.become(uid, gid, groups, kept)
+            rights.show()
+        except (OSError, rights.Refused) as error:
+            said = str(error) or "refused"
+        orders.send(self._sock, orders.encode({"renounced": said}))
+        if said:
+            os._exit(1)
+
+    def _bear(self, fd: int) -> None:
+        """Another zygote, with our own rights, to serve this socket: an Emperor that has given up its own can't start
+        one in place of one that is lost."""
+        pid = -1
+        with contextlib.suppress(OSError):
+            pid, pidfd, _ = self._cloner.clone(None)
+            if pid:
+                os.close(pidfd)
+        if pid == 0:
+            self._sock.close()
+            self._poll.close()
+            os.close(self._emperor_fd)
+            os.setsid()
+            serve(socket.socket(fileno=fd), self._emperor)
+        os.close(fd)
+        orders.send(self._sock, orders.encode({"born": pid}))
 
     def _launch(self, order: dict[str, Any], received: list[int]) -> None:
         key = order["id"]

@@ -163,6 +163,7 @@ def test_a_missing_controller_is_named(tmp_path: Path) -> None:
 
 def test_a_group_that_is_not_left_to_us_is_not_divided(tmp_path: Path) -> None:
     v2_group(tmp_path, able="memory")
+    (tmp_path / "cgroup.procs").write_text("1\n")
     with pytest.raises(Unavailable, match="not its own to divide"):
         controllers.enable(str(tmp_path), str(tmp_path), frozenset({"memory"}), frozenset())
     assert (tmp_path / "cgroup.subtree_control").read_text() == ""
