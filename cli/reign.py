@@ -96,8 +96,9 @@ def reign(orders: Orders, zygote: ZygoteHandle) -> int:
             become_subreaper()
         if pidfile is not None:
             pidfile.write()
-        _make_private(orders.state_dir)
-        _make_private(orders.log_dir)
+        owners = {0, os.geteuid()} | ({orders.renounced.uid} if orders.renounced is not None else set())
+        _make_private(orders.state_dir, owners)
+        _make_private(orders.log_dir, owners)
         # While it is still allowed.
         scores = spare_from_oom()
         notes = _renounce(orders, orders.renounced, zygote) if orders.renounced is not None else []
@@ -133,14 +134,14 @@ def _renounce(orders: Orders, wanted: Renunciation, zygote: ZygoteHandle) -> lis
     return notes
 
 
-def _make_private(directory: str) -> None:
-    """Create a directory for this user alone. Raises UserError."""
+def _make_private(directory: str, owners: set[int]) -> None:
+    """Create a directory for this user alone; one that is there has to belong to one of `owners`. Raises UserError."""
     try:
         os.makedirs(directory, mode=0o700, exist_ok=True)
         found = os.lstat(directory)
     except OSError as error:
         raise UserError(f"can't make {directory}: {error.strerror} (choose another place with --state-dir)") from None
-    if found.st_uid not in {os.geteuid(), 0} or found.st_mode & 0o022:
+    if found.st_uid not in owners or found.st_mode & 0o022:
         raise UserError(f"{directory} can be written by others: chown it to the Emperor's user and chmod it 700")
 
 

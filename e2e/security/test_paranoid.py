@@ -238,3 +238,17 @@ def tenants() -> list[int]:
         if uids is not None and uids.real == TENANT and alive(one.pid):
             found.append(one.pid)
     return found
+
+
+def test_it_starts_again_in_what_it_was_given(court: Callable[..., Emperor]) -> None:
+    made = court("--cap", CAPS).start()
+    made.manifest("a", ["sh", "-c", "echo here; sleep 1000"], user=str(TENANT))
+    made.wait_running("a")
+    made.cli("stop", "a")
+    made.wait_phase("a", "Suspended")
+    assert made.stop() == 0
+    made.start()
+    assert made.phase("a") == "Suspended"
+    made.cli("start", "a")
+    made.wait_running("a")
+    assert made.state.stat().st_uid == made.logs.stat().st_uid == made.socket.stat().st_uid == USER

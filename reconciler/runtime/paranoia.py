@@ -12,7 +12,6 @@ import grp
 import os
 import pwd
 import select
-import stat
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -86,19 +85,27 @@ def give(path: str, wanted: Renunciation, *, option: str, ours: tuple[str, ...] 
 
     Anything else in there may be somebody's, and is not given away unasked. Raises UserError.
     """
-    found = os.lstat(path)
-    if found.st_uid == wanted.uid:
-        return
-    entries = os.listdir(path)
-    strange = [entry for entry in entries if not entry.startswith(ours)] if ours else entries
-    if found.st_uid != 0 or not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o022 or strange:
-        raise UserError(
-            f"{path} does not belong to {wanted.name}, whom the Emperor is to run as"
-            f" (chown -R {wanted.name} {path}, or choose another place with {option})"
-        )
-    for entry in entries:
-        os.chown(f"{path}/{entry}", wanted.uid, wanted.gid, follow_symlinks=False)
-    os.chown(path, wanted.uid, wanted.gid, follow_symlinks=False)
+    refused = UserError(
+        f"{path} does not belong to {wanted.name}, whom the Emperor is to run as"
+        f" (chown -R {wanted.name} {path}, or choose another place with {option})"
+    )
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        raise refused from None
+    try:
+        found = os.fstat(fd)
+        if found.st_uid == wanted.uid:
+            return
+        entries = os.listdir(fd)
+        strange = [entry for entry in entries if not entry.startswith(ours)] if ours else entries
+        if found.st_uid != 0 or found.st_mode & 0o022 or strange:
+            raise refused
+        for entry in entries:
+            os.chown(entry, wanted.uid, wanted.gid, dir_fd=fd, follow_symlinks=False)
+        os.fchown(fd, wanted.uid, wanted.gid)
+    finally:
+        os.close(fd)
 
 
 def divide(instance: str, wanted: Renunciation, ours: frozenset[int]) -> list[Leftover]:
