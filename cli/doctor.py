@@ -92,6 +92,7 @@ def _needs(loaded: Loaded, words: Sequence[str]) -> Needs:
         uwsgi=len(uwsgi),
         binary=told.binary_path,
         tyrant=told.emperor_tyrant,
+        renounced=(told.uid, told.gid, told.cap),
         namespaces=frozenset((told.emperor_use_clone or "").replace(",", " ").split()),
     )
 

@@ -73,7 +73,9 @@ def _accepted(desired: Desired | None) -> Condition:
 def _limited(unlimited: str) -> Condition:
     if not unlimited:
         return Condition(ConditionType.LIMITED, Truth.TRUE, "Enforced")
-    return Condition(ConditionType.LIMITED, Truth.FALSE, "NotEnforced", f"it runs without limits: {unlimited}")
+    return Condition(
+        ConditionType.LIMITED, Truth.FALSE, "NotEnforced", f"not all of its limits are enforced: {unlimited}"
+    )
 
 
 def _running(look: Look, memory: Memory) -> tuple[Condition, str]:

@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from emperorctl.models.capabilities import CAPABILITIES
+from emperorctl.models.errors import UserError
 from emperorctl.models.names import printable
 from emperorctl.reconciler.runtime import cgroups, controllers, probes
+from emperorctl.reconciler.runtime.paranoia import renunciation, require_readable
 from emperorctl.reconciler.runtime.trust import installation, weak_spots
 
 __all__ = ["Finding", "Needs", "Verdict", "examine"]
@@ -65,6 +67,7 @@ class Needs:
 
     `vassals` is how many there are now, `uwsgi` how many of them need uWSGI. `files` are configurations and sources.
     `tyrant`: the sources are meant to be written by others. `namespaces` that all vassals are to have.
+    `renounced`: user, group and capabilities of an Emperor that goes on as another user.
     """
 
     directories: Mapping[str, str]
@@ -74,6 +77,7 @@ class Needs:
     binary: str = "uwsgi"
     tyrant: bool = False
     namespaces: frozenset[str] = frozenset()
+    renounced: tuple[str | None, str | None, str | None] = (None, None, None)
 
 
 def examine(needs: Needs) -> Iterator[Finding]:
@@ -90,6 +94,7 @@ def examine(needs: Needs) -> Iterator[Finding]:
     yield _service_manager()
     yield from _installation()
     yield from _places(needs)
+    yield from _paranoia(needs)
 
 
 def _ok(check: str, message: str) -> Finding:
@@ -270,6 +275,19 @@ def _places(needs: Needs) -> Iterator[Finding]:
             yield _ok(file, "only root and this user can change it")
     for what, directory in needs.directories.items():
         yield _place(what, directory)
+
+
+def _paranoia(needs: Needs) -> Iterator[Finding]:
+    """Whether a root Emperor can go on as the user that it is to be."""
+    if os.geteuid() != 0 or not any(needs.renounced):
+        return
+    try:
+        wanted = renunciation(*needs.renounced)
+        if wanted is not None:
+            require_readable(wanted)
+            yield _ok("paranoid mode", f"it can go on as {wanted.name}")
+    except UserError as error:
+        yield Finding("paranoid mode", Verdict.ERROR, str(error), "the Emperor does not start before this is mended")
 
 
 def _place(what: str, directory: str) -> Finding:

@@ -128,3 +128,13 @@ def test_directories(place: Path) -> None:
 
 def test_system_calls_that_are_there_are_found() -> None:
     assert probes.has_syscall("pidfd_open")
+
+
+@pytest.mark.parametrize(("uid", "cap"), [("no-such-user", None), ("60301", "flying"), (None, "kill")])
+def test_a_user_that_the_emperor_can_not_become(
+    monkeypatch: pytest.MonkeyPatch, uid: str | None, cap: str | None
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    (found,) = checks._paranoia(Needs({}, renounced=(uid, None, cap)))
+    assert found.verdict is Verdict.ERROR and "--" in found.message
+    assert not list(checks._paranoia(Needs({})))
