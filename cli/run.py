@@ -93,7 +93,6 @@ def _orders(loaded: Loaded) -> Orders:
     from emperorctl.reconciler.api.commands import command_place
     from emperorctl.reconciler.blacklist import BlacklistRule
     from emperorctl.reconciler.plan import Rules
-    from emperorctl.reconciler.runtime.paranoia import renunciation
     from emperorctl.reconciler.throttle import ThrottleRule
 
     told = loaded.settings
@@ -111,10 +110,12 @@ def _orders(loaded: Loaded) -> Orders:
         broodlord=told.emperor_broodlord,
     )
     renounced, warnings = None, [*loaded.warnings]
-    if os.geteuid() == 0:
-        renounced = renunciation(told.uid, told.gid, told.cap)
-    elif told.uid or told.gid or told.cap:
+    if (told.uid or told.gid or told.cap) and os.geteuid() != 0:
         warnings.append("uid, gid and cap are ignored: the Emperor was not started as root")
+    elif told.uid or told.gid or told.cap:
+        from emperorctl.reconciler.runtime.paranoia import renunciation
+
+        renounced = renunciation(told.uid, told.gid, told.cap)
     return Orders(
         settings=told,
         socket=path,
