@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
@@ -36,6 +37,17 @@ def schema() -> None:
     write_json(manifest_schema())
 
 
+def _user(server: Mapping[str, Any]) -> str:
+    """Whom the Emperor runs as, and with which rights."""
+
+    def held(names: Any) -> str:
+        return names if isinstance(names, str) else " ".join(names) or "none"
+
+    zygote = server.get("zygote") or {}
+    rights = f"capabilities {held(server.get('capabilities', []))}, its zygote's {held(zygote.get('capabilities', []))}"
+    return f"uid {server['uid']}, gid {server.get('gid')}, {rights}"
+
+
 def version(
     ctx: typer.Context,
     *,
@@ -64,6 +76,8 @@ def version(
         sys.stdout.write(f"Client Version: {own}\n")
         if server is not None:
             sys.stdout.write(f"Server Version: {cell(str(server.get('version', '<unknown>')))}\n")
+            if "uid" in server:
+                sys.stdout.write(f"Server User: {cell(_user(server))}\n")
     if unreachable:
         sys.stdout.flush()
         complain(unreachable, prefix="")

@@ -32,6 +32,7 @@ _COMMANDS = {
     "events": "emperorctl.cli.events:events",
     "blacklist": "emperorctl.cli.blacklist:app",
     "stats": "emperorctl.cli.stats:stats",
+    "doctor": "emperorctl.cli.doctor:app",
     "validate": "emperorctl.cli.validate:validate",
     "convert": "emperorctl.cli.convert:convert",
     "schema": "emperorctl.cli.about:schema",

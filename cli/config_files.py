@@ -32,9 +32,8 @@ from emperorctl.models.settings import BY_NAME, OPTIONS, REFUSED, Kind
 from emperorctl.models.suggest import nearest
 from emperorctl.models.uwsgi_options import argument_of, uwsgi_names
 
-__all__ = ["NOT_ITS_USER", "Given", "Reading", "another_user", "ignored", "split_section", "unknown"]
+__all__ = ["Given", "Reading", "ignored", "split_section", "unknown"]
 
-NOT_ITS_USER = "this Emperor does not change its user"
 
 _INCLUDES = {"config", "include", "inherit", "ini", "xml", "xmlconfig", "yaml", "yml", "json", "js"}
 _SETTERS = {"set", "set-ph", "set-placeholder"}
@@ -86,13 +85,6 @@ def unknown(name: str) -> str:
     near = nearest(name, BY_NAME) or nearest(name, uwsgi_names())
     hint = f" (did you mean {near}?)" if near else " (docs/options.md lists all options)"
     return f"unknown option {printable(name[:60])}{hint}"
-
-
-def another_user(name: str, value: str) -> str | None:
-    """What to do about a `uid` or `gid` that asks root to become somebody else; None where nothing does."""
-    if name not in ("uid", "gid") or os.geteuid() != 0 or value in ("0", "root"):
-        return None
-    return f"start it as {printable(value)} (systemd: User= and Group=), or remove it to stay root"
 
 
 @dataclass(slots=True)
@@ -190,8 +182,6 @@ class Reading:
             return
         if _LOGIC.match(name):
             raise _problem(this, entry, f"{name}: conditions and loops are not supported", "write out what they give")
-        if (remedy := another_user(name, value)) is not None:
-            raise _problem(this, entry, f"{name}: {NOT_ITS_USER}", remedy)
         place = this.path if entry.line is None else f"{this.path}:{entry.line}"
         option = BY_NAME.get(name)
         hint = "" if option is None else f" (the Emperor's own is called {option.aliases[0]} here)"

@@ -86,6 +86,8 @@ def lines_of(vassal: Mapping[str, Any], events: Sequence[Mapping[str, Any]], now
         fields.append(("Last Heartbeat", _moment(beat, now)))
     if message := status.get("message"):
         fields.append(("Message", _line(message)))
+    if usage := status.get("usage"):
+        fields.append(("Uses", _usage(usage, (vassal["spec"].get("resources") or {}).get("limits") or {})))
     if sockets := status.get("sockets"):
         fields.append(("On Demand", list(sockets)))
     if leader := status.get("zergOf"):
@@ -172,6 +174,20 @@ def _last_exit(last: Mapping[str, Any] | None, now: float) -> str:
     if last is None:
         return _NONE
     return f"{last['reason']}: {last['message']}{_ago(',', last.get('at'), now)}"
+
+
+def _usage(usage: Mapping[str, Any], limits: Mapping[str, Any]) -> str:
+    """What its processes use now, of what they may."""
+    parts = []
+    if "memory" in usage:
+        parts.append(f"{usage['memory'] / 2**20:.1f}Mi memory of {limits.get('memory', '<unknown>')}")
+    if "pids" in usage:
+        parts.append(f"{usage['pids']} pids of {limits.get('pids', '<unknown>')}")
+    if "cpuSeconds" in usage:
+        parts.append(f"{usage['cpuSeconds']:g}s of processor time so far")
+    if kills := usage.get("oomKills"):
+        parts.append(f"{kills} killed for want of memory")
+    return ", ".join(parts)
 
 
 def _blacklist(entry: Mapping[str, Any] | None, now: float) -> str:

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Le, MinLen
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
-from emperorctl.cli.config_files import NOT_ITS_USER, Given, Reading, another_user, ignored, split_section, unknown
+from emperorctl.cli.config_files import Given, Reading, ignored, split_section, unknown
 from emperorctl.models.durations import parse_duration
 from emperorctl.models.emperor_file import CONFIG_EXTENSIONS
 from emperorctl.models.errors import ConfigError, Problem, UserError
@@ -46,11 +46,13 @@ class Arguments:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The effective settings; `origins` of those that are not defaults, by field; sentences worth a warning."""
+    """The effective settings; `origins` of those that are not defaults, by field; sentences worth a warning; the
+    configuration files that were named."""
 
     settings: Settings
     origins: Mapping[str, str]
     warnings: tuple[str, ...]
+    files: tuple[str, ...] = ()
 
 
 def load(arguments: Arguments, env: Mapping[str, str]) -> Loaded:
@@ -82,7 +84,7 @@ def load(arguments: Arguments, env: Mapping[str, str]) -> Loaded:
             f"{files[-1]}: no source: there is no option emperor in it"
             " (add emperor = DIRECTORY; if it describes a vassal, name the directory that it lies in)"
         )
-    return Loaded(settings, origins, tuple(warnings))
+    return Loaded(settings, origins, tuple(warnings), tuple(split_section(file)[0] for file in files))
 
 
 def _is_config(word: str) -> bool:
@@ -123,8 +125,6 @@ def _variables(env: Mapping[str, str]) -> tuple[dict[str, Given], list[str]]:
             raise UserError(f"{variable}: {unknown(name)}")
         if name in REFUSED:
             raise UserError(f"{variable}: {name} is not supported yet (remove it; nothing would be done for it)")
-        if (remedy := another_user(name, env[variable])) is not None:
-            raise UserError(f"{variable}: {NOT_ITS_USER} ({remedy})")
         warnings.append(f"{variable}: {ignored(name)}")
     return found, warnings
 

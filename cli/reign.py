@@ -22,6 +22,7 @@ from emperorctl.cli.layers import defaults_of
 from emperorctl.cli.pidfile import PidFile
 from emperorctl.cli.rows import COLUMNS, WIDE, vassal_row
 from emperorctl.cli.table import Table
+from emperorctl.models.capabilities import CAPABILITIES
 from emperorctl.models.errors import SourceUnavailable, UserError
 from emperorctl.models.merging import Layers
 from emperorctl.models.settings import Settings, split_vassal_set
@@ -43,15 +44,17 @@ from emperorctl.reconciler.emperor import Emperor, Parts
 from emperorctl.reconciler.plan import Rules
 from emperorctl.reconciler.runtime.host import HostSettings, LocalHost
 from emperorctl.reconciler.runtime.lock import acquire, instance_of
-from emperorctl.reconciler.runtime.ourselves import become_subreaper, set_name
+from emperorctl.reconciler.runtime.ourselves import become_subreaper, set_name, spare_from_oom
 from emperorctl.reconciler.runtime.phases import EmperorHooks
-from emperorctl.reconciler.runtime.spawn import ZygoteHandle
+from emperorctl.reconciler.runtime.spawn import ZygoteHandle, spawn_zygote
+from emperorctl.reconciler.runtime.trust import installation, weak_spots
 from emperorctl.reconciler.sources import Sources
 from emperorctl.reconciler.state import StateFile
 from emperorctl.reconciler.views import vassal_object
 
 if TYPE_CHECKING:
     from emperorctl.monitors.defaults import DefaultsWatch
+    from emperorctl.reconciler.runtime.paranoia import Renunciation
 
 __all__ = ["Orders", "reign"]
 
@@ -63,7 +66,8 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """What the Emperor was told, and what follows from it. All paths are absolute; `warnings` are for its log."""
+    """What the Emperor was told, and what follows from it. All paths are absolute; `warnings` are for its log, `files`
+    its configurations, `renounced` who it is to run as."""
 
     settings: Settings
     socket: str
@@ -73,6 +77,8 @@ class Orders:
     stats: Address | None = None
     commands: Place | None = None
     warnings: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    renounced: Renunciation | None = None
 
 
 def reign(orders: Orders, zygote: ZygoteHandle) -> int:
@@ -93,10 +99,17 @@ def reign(orders: Orders, zygote: ZygoteHandle) -> int:
             become_subreaper()
         if pidfile is not None:
             pidfile.write()
-        _make_private(orders.state_dir)
-        _make_private(orders.log_dir)
+        owners = {0, os.geteuid()} | ({orders.renounced.uid} if orders.renounced is not None else set())
+        _make_private(orders.state_dir, owners)
+        _make_private(orders.log_dir, owners)
+        # While it is still allowed.
+        scores = spare_from_oom()
+        notes = _renounce(orders, orders.renounced, zygote) if orders.renounced is not None else []
         asyncio.set_event_loop(loop)
-        return loop.run_until_complete(_Reign(orders, zygote, journal).run())
+        made = _Reign(orders, zygote, journal, scores)
+        for note in notes:
+            made.note("", note)
+        return loop.run_until_complete(made.run())
     finally:
         asyncio.set_event_loop(None)
         loop.close()
@@ -106,21 +119,41 @@ def reign(orders: Orders, zygote: ZygoteHandle) -> int:
         lock.release()
 
 
-def _make_private(directory: str) -> None:
-    """Create a directory for this user alone. Raises UserError."""
+def _renounce(orders: Orders, wanted: Renunciation, zygote: ZygoteHandle) -> list[Note]:
+    """Go on as another user: all that only root can do is done first. Raises UserError."""
+    from emperorctl.reconciler.runtime.paranoia import divide, give, renounce, require_readable
+
+    require_readable(wanted)
+    give(os.path.dirname(orders.socket), wanted, option="--socket", ours=(os.path.basename(orders.socket),))
+    give(orders.log_dir, wanted, option="--log-dir", ours=(".",))
+    give(orders.state_dir, wanted, option="--state-dir", ours=("state.json", os.path.basename(orders.log_dir)))
+    zygote.nursery = nursery = spawn_zygote(zygote.nofile)
+    ended = divide(instance_of(orders.socket), wanted, frozenset({os.getpid(), zygote.pid, nursery.pid}))
+    renounce(wanted, (zygote, nursery))
+    notes = [one.note() for one in ended]
+    if CAPABILITIES["setuid"] in wanted.kept and CAPABILITIES["kill"] not in wanted.kept:
+        text = "without the capability kill, vassals of other users get no signals: they are killed, not asked to stop"
+        notes.append(Note(NoteType.WARNING, "NoKill", f"{text} (--cap …,kill)"))
+    return notes
+
+
+def _make_private(directory: str, owners: set[int]) -> None:
+    """Create a directory for this user alone; one that is there has to belong to one of `owners`. Raises UserError."""
     try:
         os.makedirs(directory, mode=0o700, exist_ok=True)
         found = os.lstat(directory)
     except OSError as error:
         raise UserError(f"can't make {directory}: {error.strerror} (choose another place with --state-dir)") from None
-    if found.st_uid not in {os.geteuid(), 0} or found.st_mode & 0o022:
+    if found.st_uid not in owners or found.st_mode & 0o022:
         raise UserError(f"{directory} can be written by others: chown it to the Emperor's user and chmod it 700")
 
 
 class _Reign:
     """The parts of one Emperor."""
 
-    def __init__(self, orders: Orders, zygote: ZygoteHandle, journal: Journal) -> None:
+    def __init__(
+        self, orders: Orders, zygote: ZygoteHandle, journal: Journal, scores: tuple[int | None, int | None]
+    ) -> None:
         self.orders = orders
         self.journal = journal
         self.clock = SystemClock()
@@ -140,10 +173,11 @@ class _Reign:
             notify_dir=f"{orders.socket}.notify",
             heartbeat=orders.rules.heartbeat,
             hooks=EmperorHooks(orders.settings.vassals_start_hook, orders.settings.vassals_stop_hook),
+            oom_scores=scores if orders.renounced is None else (scores[1], scores[1]),
         )
         self.host = LocalHost(settings, wake=self.wake, note=self.note, clock=self.clock, zygote=zygote)
         self.controller = Controller(self.store, self.host, self.clock, self.loop, orders.rules)
-        self.board = Board(self.render)
+        self.board = Board(self.render, self.detail)
         self.controller.note = self.note
         self.controller.changed = self.board.change
         self.controller.forgotten = self.board.remove
@@ -221,10 +255,19 @@ class _Reign:
             heartbeat=self.host.observe(name).signs.heartbeat,
         )
 
+    def detail(self, name: str) -> dict[str, Any]:
+        """The same with what it uses now."""
+        shown = self.render(name)
+        shown["status"]["usage"] = self.host.usage(name)
+        return shown
+
     async def run(self) -> int:
         """From the first listing to the last exit."""
         for warning in self.orders.warnings:
             self.journal.line(warning, level="Warning", reason="OptionIgnored")
+        for spot in self._weak_spots():
+            text = f"{spot}: whoever can change what runs as root is root (emperorctl doctor says how to mend it)"
+            self.journal.line(text, level="Warning", reason="NotTrusted")
         self.journal.gather(self.loop.call_later)
         # Before anything is started: where it can't listen, nothing has to be ended again.
         commands = self._open_commands()
@@ -247,7 +290,7 @@ class _Reign:
             sources,
             monitors=self.sources,
         )
-        self.emperor = Emperor(parts, _about)
+        self.emperor = Emperor(parts, self._about)
         server = ControlServer(self.emperor, self.orders.socket)
         self._listen_to_signals()
         self.tasks = [self.loop.create_task(self._observe(monitor)) for monitor in self.monitors]
@@ -264,7 +307,7 @@ class _Reign:
                 commands.start(self.emperor)
             self.journal.line(
                 f"the Emperor reigns: {', '.join(monitor.source for monitor in self.monitors)};"
-                f" pid {os.getpid()}, control socket {self.orders.socket}",
+                f" pid {os.getpid()}, control socket {self.orders.socket}{self._as_whom()}",
                 reason="Ready",
             )
             _tell_systemd("READY=1")
@@ -286,6 +329,25 @@ class _Reign:
             await self.host.close()
         self.journal.line("the Emperor has ended", reason="Ended")
         return 0
+
+    def _about(self) -> dict[str, object]:
+        """What `version` answers with; looked up when somebody asks."""
+        from importlib.metadata import version
+
+        from emperorctl.reconciler.runtime.paranoia import who
+
+        return {"version": version("emperorctl"), **who(self.host.zygote)}
+
+    def _as_whom(self) -> str:
+        wanted = self.orders.renounced
+        return "" if wanted is None else f", as {wanted.name} (uid {wanted.uid}, gid {wanted.gid})"
+
+    def _weak_spots(self) -> list[str]:
+        """Where others could change the program of a root Emperor, or its configuration; a few at most."""
+        if os.geteuid() != 0:
+            return []
+        spots = [*installation(), *(spot for file in self.orders.files for spot in weak_spots(file))]
+        return list(dict.fromkeys(spots))[:5]
 
     def _stats(self) -> bytes:
         return self.emperor.stats()
@@ -387,13 +449,6 @@ class _Reign:
         Table(COLUMNS + WIDE, stream=lines).write(rows)
         for line in lines.getvalue().splitlines() or ["No resources found"]:
             self.journal.line(line, reason="Status")
-
-
-def _about() -> dict[str, object]:
-    """What `version` answers with; looked up when somebody asks."""
-    from importlib.metadata import version
-
-    return {"version": version("emperorctl")}
 
 
 def _tell_systemd(text: str) -> None:

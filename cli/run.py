@@ -109,6 +109,13 @@ def _orders(loaded: Loaded) -> Orders:
         curse=told.emperor_curse_tolerance,
         broodlord=told.emperor_broodlord,
     )
+    renounced, warnings = None, [*loaded.warnings]
+    if (told.uid or told.gid or told.cap) and os.geteuid() != 0:
+        warnings.append("uid, gid and cap are ignored: the Emperor was not started as root")
+    elif told.uid or told.gid or told.cap:
+        from emperorctl.reconciler.runtime.paranoia import renunciation
+
+        renounced = renunciation(told.uid, told.gid, told.cap)
     return Orders(
         settings=told,
         socket=path,
@@ -117,7 +124,9 @@ def _orders(loaded: Loaded) -> Orders:
         rules=rules,
         stats=None if told.emperor_stats is None else parse_address(told.emperor_stats, exposure),
         commands=None if told.emperor_command_socket is None else command_place(told.emperor_command_socket),
-        warnings=loaded.warnings,
+        warnings=tuple(warnings),
+        files=loaded.files,
+        renounced=renounced,
     )
 
 

@@ -102,9 +102,8 @@ class _Sorter:
         argument = argument_of(long)
         if argument is None:
             raise UserError(unknown(word.partition("=")[0]))
-        if long in REFUSED or long in ("uid", "gid"):
-            raise UserError(f"--{long} is not supported (start the Emperor as the user that it shall run as)"
-                            if long in ("uid", "gid") else f"--{long} is not supported yet")  # fmt: skip
+        if long in REFUSED:
+            raise UserError(f"--{long} is not supported yet")
         if argument == "required" and not equals and not (short and len(word) > 2):
             next(words, None)
         self.foreign.append(long)

@@ -34,6 +34,7 @@ _STYLES = {
     "Error": "red",
     "Blacklisted": "red",
     "Invalid": "red",
+    "OOMKilled": "red",
 }
 _BLAME = re.compile(r"\A(?:error|Error from server \(\w+\)):")
 _LINE_END = re.compile("[\n\r\f]")

@@ -42,6 +42,8 @@ ADVICE: Mapping[str, str] = {
     # Of conditions other than Ready, whatever their reason:
     "Accepted": "{file} is read again as soon as it is saved corrected",
     "Conflict": "rename one of them, or remove the one that is not meant",
+    "Limited": "emperorctl doctor says what this host can enforce; spec.resources.required: true in {file} would have"
+    " it not run",
 }
 """What to do for each reason that a vassal is not ready. What stands in braces is filled in by `_filled`."""
 _UNKNOWN = "see the events below, and {logs}"
@@ -52,7 +54,7 @@ def why(vassal: Mapping[str, Any], now: float) -> str:
     """The sentence, or one for each thing that is wrong; empty where all is well. `now` is in wall seconds."""
     conditions = {condition["type"]: condition for condition in vassal["status"]["conditions"]}
     sentences: dict[str, str] = {}
-    for kind, good in (("Ready", "True"), ("Accepted", "True"), ("Conflict", "False")):
+    for kind, good in (("Ready", "True"), ("Accepted", "True"), ("Conflict", "False"), ("Limited", "True")):
         condition = conditions.get(kind)
         if condition is None or condition["status"] == good:
             continue

@@ -195,6 +195,7 @@ def _vassal(document: Document, name: str, place: Place, file: str, source: str)
         loyal_after=spec.loyalty.after,
         on_demand=None if spec.on_demand is None else spec.on_demand.meaning(),
         suspend=spec.suspend,
+        limits=spec.resources.meaning(),
         line=document.line,
         labels=metadata.labels or EMPTY,
         annotations=metadata.annotations or EMPTY,
@@ -270,6 +271,8 @@ def _effective(spec: Spec) -> dict[str, Any]:
     out["logs"] = _effective_logs(spec.logs.max_size, spec.logs.max_files)
     if spec.suspend:
         out["suspend"] = True
+    if resources := spec.resources.effective():
+        out["resources"] = resources
     return out
 
 

@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from emperorctl.models.manifest_hooks import Hooks
+from emperorctl.models.manifest_resources import Resources
 from emperorctl.models.manifest_sockets import OnDemandFields
 from emperorctl.models.manifest_values import (
     ARGUMENT_MAX,
@@ -320,6 +321,9 @@ class Spec(Fields):
     loyalty: Loyalty = Field(Loyalty(), description="When it counts as loyal.")
     logs: Logs = Field(Logs(), description="How its output is kept.")
     suspend: bool = Field(False, description="Hold it down: stopped if it runs, and not started while this is true.")
+    resources: Resources = Field(
+        Resources(), description="What it and all that it starts may use together, such as memory."
+    )
 
     @model_validator(mode="after")
     def _variables_of_the_socket(self) -> Spec:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from emperorctl.models.errors import Problem
+from emperorctl.models.limits import format_memory
 from emperorctl.models.signals import signal_name
 from emperorctl.models.sockets import OnDemand
 
@@ -24,6 +25,9 @@ __all__ = [
     "Process",
     "Signs",
 ]
+
+
+_SIGKILL = 9
 
 
 class LaunchState(StrEnum):
@@ -50,13 +54,23 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How a process ended: exactly one of `code` and `signal` is set. `because`: what the Emperor ended it for."""
+    """How a process ended: exactly one of `code` and `signal` is set. `because`: what the Emperor ended it for.
+
+    `oom_kills` is how many processes of the launch the kernel killed for want of memory; `memory` their limit (bytes).
+    """
 
     at: float
     code: int | None = None
     signal: int | None = None
     core: bool = False
     because: str = ""
+    oom_kills: int = 0
+    memory: int | None = None
+
+    @property
+    def out_of_memory(self) -> bool:
+        """Whether that is what it died of."""
+        return self.oom_kills > 0 and self.signal == _SIGKILL and not self.because
 
     def sentence(self) -> str:
         """How it ended, in a few words."""
@@ -64,7 +78,15 @@ class Exit:
             text = f"killed by {signal_name(self.signal)}" + (" (core dumped)" if self.core else "")
         else:
             text = f"exited with code {self.code}"
-        return f"{text}: {self.because}" if self.because else text
+        if self.because:
+            return f"{text}: {self.because}"
+        if self.out_of_memory:
+            limit = "" if self.memory is None else f", its limit is {format_memory(self.memory)}"
+            return f"{text}: out of memory{limit}"
+        if self.oom_kills:
+            which = "one of its processes was" if self.oom_kills == 1 else f"{self.oom_kills} of its processes were"
+            return f"{text}, and {which} killed for want of memory"
+        return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +141,8 @@ class Observed:
     """The latest launch of a vassal, as far as the runtime knows.
 
     `hook` names the hook that is being run for it, empty for none. While there is one nothing else may be launched
-    under this name, even where the process is gone.
+    under this name, even where the process is gone. `unlimited` says which of its limits are not enforced, and why;
+    empty where all are.
     """
 
     number: int = 0
@@ -129,6 +152,7 @@ class Observed:
     failure: LaunchFailure | None = None
     signs: Signs = Signs()
     hook: str = ""
+    unlimited: str = ""
 
     @property
     def its_hook(self) -> str:

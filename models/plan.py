@@ -20,6 +20,7 @@ __all__ = [
     "Forget",
     "Hush",
     "Kill",
+    "Limit",
     "Listen",
     "Look",
     "Memory",
@@ -132,7 +133,17 @@ class Count:
     """Count the open connections, and look again."""
 
 
-Action = Spawn | TellReload | TellStop | Kill | Forget | Reinforce | Dismiss | Listen | Hush | Watch | Count
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """Hold the running process, and all that it started, to these limits from now on."""
+
+    vassal: Vassal
+    number: int
+    reason: str
+    message: str
+
+
+Action = Spawn | TellReload | TellStop | Kill | Forget | Reinforce | Dismiss | Listen | Hush | Watch | Count | Limit
 
 
 @dataclass(frozen=True, slots=True)

@@ -261,6 +261,13 @@ class Settings:
     emperor_wrapper_attr: str | None = _text(
         Group.HOOKS, "The attribute that names a program to run a vassal through.", "NAME")
 
+    uid: str | None = _text(
+        Group.EMPEROR, "Started as root, the Emperor goes on as this user.", "USER")
+    gid: str | None = _text(
+        Group.EMPEROR, "And with this group.", "GROUP", default_text="the user's own")
+    cap: str | None = _text(
+        Group.EMPEROR, "The capabilities that are kept with --uid, such as setuid,setgid,kill.", "CAPS",
+        default_text="none: vassals run as the same user")
     socket: str | None = _text(
         Group.EMPEROR, "The control socket.", "PATH", aliases=("control-socket",), own=True, clash=True,
         default_text="/run/emperorctl/emperor.sock for root, else in $XDG_RUNTIME_DIR")

@@ -9,13 +9,15 @@ __all__ = ["Condition", "ConditionType", "Note", "NoteType", "Phase", "Truth"]
 
 
 class ConditionType(StrEnum):
-    """The aspects that every vassal is judged by. Conflict is present only where there is one."""
+    """The aspects that every vassal is judged by. Conflict is present only where there is one, Limited only of one that
+    runs and has limits."""
 
     ACCEPTED = "Accepted"
     READY = "Ready"
     LOYAL = "Loyal"
     PROGRESSING = "Progressing"
     CONFLICT = "Conflict"
+    LIMITED = "Limited"
 
 
 class Truth(StrEnum):
@@ -52,6 +54,7 @@ class Phase(StrEnum):
     BLACKLISTED = "Blacklisted"
     SUSPENDED = "Suspended"
     INVALID = "Invalid"
+    OOM_KILLED = "OOMKilled"
 
 
 class NoteType(StrEnum):

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from emperorctl.models.errors import Problem
+from emperorctl.models.limits import NO_LIMITS, Limits
 from emperorctl.models.patches import Patch
 from emperorctl.models.protocol import ToVassal
 from emperorctl.models.sockets import OnDemand
@@ -188,6 +189,7 @@ class Vassal:
     `origins` say where the values of its spec come from (see `merging`). `late`: some are filled in when it is launched
     (see `late`).
     `section`: the vassal is the section `uwsgi:SECTION` of a uWSGI config, empty for one that is the whole file.
+    `limits` are not part of `launch`: a changed value is applied to what runs.
     """
 
     name: str
@@ -212,6 +214,7 @@ class Vassal:
     origins: tuple[tuple[str, str], ...] = field(default=(), compare=False)
     late: bool = False
     section: str = ""
+    limits: Limits = NO_LIMITS
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,11 +20,15 @@ HISTORY = 20_000
 
 
 class Board:
-    """`render` makes the object of a name, without its resourceVersion."""
+    """`render` makes the object of a name, without its resourceVersion; `detailed` the same with what has to be looked
+    up, for who asks for one alone."""
 
-    def __init__(self, render: Callable[[str], Mapping[str, Any]]) -> None:
+    def __init__(
+        self, render: Callable[[str], Mapping[str, Any]], detailed: Callable[[str], Mapping[str, Any]] | None = None
+    ) -> None:
         self.version = 1
         self._render = render
+        self._detailed = detailed or render
         self._versions: dict[str, int] = {}
         self._encoded: dict[str, bytes] = {}
         self._history: deque[tuple[int, str, str, bytes]] = deque(maxlen=HISTORY)
@@ -59,8 +63,11 @@ class Board:
 
     def fresh(self, name: str) -> bytes | None:
         """The same, rendered now: with what changes without making a new version."""
+        version = self._versions.get(name)
+        if version is None:
+            return None
         self._encoded.pop(name, None)
-        return self.get(name)
+        return _encode(self._detailed(name), version)
 
     def snapshot(self) -> tuple[int, list[bytes]]:
         """The version, and all encoded objects in the order of their names."""

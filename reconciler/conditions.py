@@ -53,6 +53,8 @@ def judge(look: Look, memory: Memory, direction: Direction) -> tuple[tuple[Condi
         (_LOYAL[memory.loyal] if memory.loyal else _UNPROVEN) if running else _NOT_RUNNING,
         _progress(look, memory, direction),
     ]
+    if running and memory.vassal is not None and memory.vassal.limits.kinds:
+        conditions.append(_limited(look.observed.unlimited))
     if desired is not None and desired.conflict is not None:
         conflict = desired.conflict
         conditions.append(Condition(ConditionType.CONFLICT, Truth.TRUE, conflict.reason, conflict.sentence()))
@@ -66,6 +68,14 @@ def _accepted(desired: Desired | None) -> Condition:
     if desired.vassal is not None:
         text += f"; generation {desired.generation}, the last good one, stays"
     return Condition(ConditionType.ACCEPTED, Truth.FALSE, desired.problem.reason, text)
+
+
+def _limited(unlimited: str) -> Condition:
+    if not unlimited:
+        return Condition(ConditionType.LIMITED, Truth.TRUE, "Enforced")
+    return Condition(
+        ConditionType.LIMITED, Truth.FALSE, "NotEnforced", f"not all of its limits are enforced: {unlimited}"
+    )
 
 
 def _running(look: Look, memory: Memory) -> tuple[Condition, str]:
@@ -192,6 +202,8 @@ def _cause(memory: Memory) -> tuple[str, str]:
         return f"could not be launched: {failure.sentence()}", Phase.ERROR
     if end is None:
         return "", ""
+    if end.out_of_memory:
+        return end.sentence(), Phase.OOM_KILLED
     if end.signal is not None:
         return end.sentence(), f"Signal:{end.signal}"
     return end.sentence(), Phase.COMPLETED if end.code == 0 else f"ExitCode:{end.code}"

@@ -18,6 +18,7 @@ from emperorctl.models.plan import (
     Forget,
     Hush,
     Kill,
+    Limit,
     Listen,
     Look,
     Memory,
@@ -185,6 +186,8 @@ class Controller:
                     self.note(name, Note(NoteType.WARNING, "NotListening", "it did not take the order to reload"))
             case TellStop(vassal=vassal):
                 self.host.stop(name, action.number, vassal.stop)
+            case Limit(vassal=vassal):
+                self.host.limit(name, action.number, vassal.limits)
             case Kill():
                 self.host.end(name, action.number)
             case Reinforce():

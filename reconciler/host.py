@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from emperorctl.models.limits import Limits
 from emperorctl.models.observed import Listening, Observed
 from emperorctl.models.sockets import OnDemand
 from emperorctl.models.vassal import Stop, Vassal
@@ -71,6 +72,10 @@ class Host(Protocol):
 
     def configure(self, name: str, number: int, config: bytes) -> None:
         """Whenever the process of that launch asks for its config from now on, it is given this one."""
+        ...
+
+    def limit(self, name: str, number: int, limits: Limits) -> None:
+        """Hold that launch to other limits from now on; `observe` says which of them can't be enforced."""
         ...
 
     def end(self, name: str, number: int) -> None:

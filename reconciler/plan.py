@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from emperorctl.models.observed import Exit, LaunchFailure
-from emperorctl.models.plan import Dismiss, Forget, Kill, Look, Plan, Spawn, State, Throttle, Throttles
+from emperorctl.models.plan import Dismiss, Forget, Kill, Limit, Look, Plan, Spawn, State, Throttle, Throttles
 from emperorctl.models.protocol import EXIT_DO_NOT_RESPAWN
 from emperorctl.models.vassal import Kind, Notify, ReloadMethod, Suspender, Vassal
 from emperorctl.reconciler.conditions import judge, reloading_until
@@ -68,6 +68,9 @@ def _direction(draft: Draft) -> Direction:
     if memory.vassal is None:
         return Direction.KEEP
     if desired.vassal.launch != memory.vassal.launch or has_other_sockets(draft):
+        return Direction.REPLACE
+    if not desired.vassal.limits.kinds <= memory.vassal.limits.kinds:
+        # Some kernels can only count what was in the group from its first moment.
         return Direction.REPLACE
     if desired.vassal.content != memory.vassal.content or desired.orders != memory.orders:
         return Direction.RELOAD
@@ -320,6 +323,7 @@ def _adopt_description(draft: Draft) -> None:
     desired, memory = draft.look.desired, draft.memory
     if desired is None or desired.vassal is None:
         return
+    _limit(draft, desired.vassal)
     # A file that went and came back while its process still ran begins with generation 1 again: ask for both.
     if desired.generation != memory.generation or desired.vassal is not memory.vassal:
         draft.take_over(desired.vassal)
@@ -346,8 +350,17 @@ def _reload(draft: Draft) -> None:
         and not draft.due(process.since + SETTLE)
     ):
         return
+    _limit(draft, desired.vassal)
     draft.tell_reload(desired.vassal, reason, message)
     draft.take_over(desired.vassal)
+
+
+def _limit(draft: Draft, wanted: Vassal) -> None:
+    """Other limits of the same kinds hold at once for what runs."""
+    memory = draft.memory
+    if memory.vassal is not None and wanted.limits.written() != memory.vassal.limits.written():
+        what = wanted.limits.sentence() or "none any more"
+        draft.actions.append(Limit(wanted, memory.number, "LimitsChanged", f"its limits are now: {what}"))
 
 
 def _stop(draft: Draft, direction: Direction) -> None:

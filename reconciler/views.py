@@ -131,7 +131,8 @@ def _last_exit(record: Record, when: _When) -> Mapping[str, Any] | None:
         return None
     told = {"message": end.sentence(), "at": when(end.at)}
     if end.signal is not None:
-        return {"signal": end.signal, "reason": "Signaled", **told}
+        reason = "OOMKilled" if end.out_of_memory else "Signaled"
+        return {"signal": end.signal, "reason": reason, **told}
     return {"code": end.code, "reason": "Completed" if end.code == 0 else "Error", **told}
 
 

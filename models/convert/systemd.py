@@ -16,6 +16,8 @@ from emperorctl.models.convert.systemd_syntax import (
     Specifiers,
     bytes_limit,
     count_limit,
+    cpu_quota,
+    memory_limit,
     span,
     span_limit,
     unit_sections,
@@ -49,7 +51,12 @@ _RULES: Rules = {
     "LimitCPU": (("rlimits", "cpu"), span_limit(1.0)),
     "LimitRTTIME": (("rlimits", "rttime"), span_limit(1e-6)),
     "LimitNICE": (("rlimits", "nice"), _nice_limit),
+    "MemoryMax": (("resources", "limits", "memory"), memory_limit),
+    "TasksMax": (("resources", "limits", "pids"), whole),
+    "IOWeight": (("resources", "limits", "ioWeight"), whole),
 }
+# Its percent sign is none of systemd's specifiers.
+_QUOTA: Rules = {"CPUQuota": (("resources", "limits", "cpu"), cpu_quota)}
 _LOGS = "output is captured: emperorctl logs NAME"
 _BLACKLIST = "the Emperor never gives up: it waits longer each time; see emperorctl blacklist list"
 _ORDER = "vassals start all at once; let the program wait for what it needs"
@@ -147,6 +154,7 @@ def _service(draft: Draft, given: Given, service: Section, specifiers: Specifier
         draft.put(("user",), identity(meant(user).value), user)
     _working_dir(draft, service, meant, user)
     draft.carry(service, _RULES, meant)
+    draft.carry(service, _QUOTA)
     set_hooks(draft, service, meant, known)
     _timeouts(draft, service)
     _reload(draft, service, meant, type_of)

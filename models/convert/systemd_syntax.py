@@ -12,10 +12,21 @@ from emperorctl.models.bounds import refusal
 from emperorctl.models.convert.draft import Entry, Given, Section, doubled
 from emperorctl.models.convert.syntax import SETTINGS_MAX, text_of
 from emperorctl.models.durations import format_duration
+from emperorctl.models.limits import format_cpu, format_memory
 from emperorctl.models.manifest_fields import UNLIMITED
 from emperorctl.models.names import printable
 
-__all__ = ["Specifiers", "bytes_limit", "count_limit", "span", "span_limit", "unit_sections", "unquoted_words"]
+__all__ = [
+    "Specifiers",
+    "bytes_limit",
+    "count_limit",
+    "cpu_quota",
+    "memory_limit",
+    "span",
+    "span_limit",
+    "unit_sections",
+    "unquoted_words",
+]
 
 _SPECIFIER = re.compile(r"%(.?)", re.DOTALL)
 _PART = re.compile(r"\s*([0-9]{1,12}(?:\.[0-9]{1,6})?)\s*([a-zA-Zµ]*)\s*")
@@ -29,6 +40,7 @@ _SPANS = {
     **dict.fromkeys(("w", "week", "weeks"), 604800.0),
 }
 _SIZE = re.compile(r"([0-9]{1,18})([KMGTPE]?)\Z")
+_PERCENT = re.compile(r"([0-9]{1,9})%%?\Z", re.ASCII)
 _SIZES = {letter: 1024**power for power, letter in enumerate(("", *"KMGTPE"))}
 _ESCAPES = {**dict(zip("abfnrtv", "\a\b\f\n\r\t\v", strict=True)), "\\": "\\", '"': '"', "'": "'", "s": " "}
 _NUMERIC = re.compile(r"x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([0-7]{3})")
@@ -200,6 +212,22 @@ def bytes_limit(text: str) -> object:
 def count_limit(text: str) -> object:
     """`LimitNOFILE=` and the like: a plain number."""
     return _pair(text, lambda word: _limit(word, sized=False))
+
+
+def memory_limit(text: str) -> str:
+    """`MemoryMax=` as a quantity."""
+    size = _limit(text.strip(), sized=True)
+    if not isinstance(size, int):
+        raise ValueError("no limit is what a vassal has anyway")
+    return format_memory(size)
+
+
+def cpu_quota(text: str) -> str:
+    """`CPUQuota=`, where 100% is one processor, as a quantity."""
+    match = _PERCENT.match(text.strip())
+    if match is None:
+        raise ValueError(f'expected a percentage such as 50%, got "{text[:40]}"')
+    return format_cpu(int(match[1]) * 10)
 
 
 def span_limit(unit: float) -> Callable[[str], object]:

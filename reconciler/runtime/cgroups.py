@@ -16,9 +16,11 @@ from emperorctl.reconciler.runtime.containment import Contained
 from emperorctl.reconciler.runtime.launcher import Fate
 from emperorctl.reconciler.runtime.zygote import procfs
 
-__all__ = ["Cgroups", "Place", "find_place", "kill", "members", "old_roots", "remove"]
+__all__ = ["LEAF", "Cgroups", "Place", "find_place", "kill", "members", "old_roots", "remove"]
 
 PREFIX = "emperorctl-"
+LEAF = "emperorctl.self"
+"""Where the Emperor itself goes when its cgroup has to be empty, for controllers to be handed down from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ def find_place() -> Place | None:
     own = ""
     for line in _text("/proc/self/cgroup").splitlines():
         if line.startswith("0::"):
-            own = line[3:]
+            own = line[3:].removesuffix(f"/{LEAF}") or "/"
     if not own.startswith("/") or "/.." in own:
         return None
     for line in _text("/proc/self/mountinfo").splitlines():

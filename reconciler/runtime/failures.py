@@ -34,6 +34,9 @@ def explain(vassal: Vassal, report: Mapping[str, Any], at: float) -> LaunchFailu
         reason, message, remedy = _user(vassal, report, number)
     elif step in ("rlimits", "nice"):
         reason, message, remedy = _limits(vassal, report, step, number)
+    elif step == "limits":
+        reason, message = "LimitNotEnforced", f"its limits can't be set: {_words(number)}"
+        remedy = "emperorctl doctor says what this host can enforce"
     elif step in ("unshare", "capabilities"):
         reason, message = "NotPermitted", f"{step} failed: {_words(number)}"
         remedy = "run the Emperor as root, or drop the option unshare or cap"

@@ -8,6 +8,7 @@ is read here at a bounded pace, and only the end of it is kept. Nothing here wai
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ from emperorctl.reconciler.runtime.descriptors import Reserve
 from emperorctl.reconciler.runtime.environment import Environments
 from emperorctl.reconciler.runtime.identity import Identities, Identity, IdentityError
 from emperorctl.reconciler.runtime.launcher import Launcher, Outcome, Prepared
+from emperorctl.reconciler.runtime.limiting import Limiter
 from emperorctl.reconciler.runtime.orderbook import OrderBook
 from emperorctl.reconciler.runtime.ordering import Unusable, Where, write_order
 from emperorctl.reconciler.runtime.pace import Paced
@@ -56,7 +58,7 @@ class Command:
 @dataclass(frozen=True, slots=True)
 class Means:
     """What hooks are run with; all of it is the host's. `settled` is called after each outcome, `pids` holds the
-    processes of hooks that are not reaped yet."""
+    processes of hooks that are not reaped yet. A hook is held to its vassal's limits, in cgroups of its own."""
 
     loop: asyncio.AbstractEventLoop
     clock: Clock
@@ -67,6 +69,7 @@ class Means:
     reserve: Reserve
     settled: Callable[[], None]
     pids: set[int]
+    limiter: Limiter
 
 
 class Running:
@@ -196,8 +199,9 @@ class _Process:
         order = means.book.new(self._run.name)
         cookie = means.book.cookie(order.id)
         env = means.environments.of(self._vassal, self._run.numbers, command.identity, cookie)
-        where = Where(order.id, ("out", "err"), means.book.contained_by.place(order.id), None)
         try:
+            limited = means.limiter.place(order, self._run.vassal.limits)
+            where = Where(order.id, ("out", "err"), means.book.contained_by.place(order.id), None, limits=limited)
             data = write_order(self._vassal, env, command.identity, where)
         except Unusable as error:
             at = means.clock.monotonic()
@@ -205,9 +209,10 @@ class _Process:
             return None
         reading, writing = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(reading, False)
-        if command.identity.switch and os.geteuid() == 0:
+        if command.identity.switch:
             # Or /dev/stdout could not be opened by it.
-            os.fchown(writing, command.identity.uid, -1)
+            with contextlib.suppress(PermissionError):
+                os.fchown(writing, command.identity.uid, -1)
         self._output = Tail(means.loop, reading)
         self._order = order
         means.book.enter(order)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from emperorctl.models import late
+from emperorctl.models.limits import Limits
 from emperorctl.models.observed import NEVER_LAUNCHED, LaunchFailure, LaunchState, Observed, Process
 from emperorctl.models.status import Note, NoteType
 from emperorctl.models.vassal import Notify, Stop, StopMethod, Vassal
@@ -30,6 +31,7 @@ from emperorctl.reconciler.runtime.environment import Environments
 from emperorctl.reconciler.runtime.hooks import Means
 from emperorctl.reconciler.runtime.identity import Identities, Identity, IdentityError
 from emperorctl.reconciler.runtime.launcher import Fate, Launcher, Outcome, Prepared, Survivor
+from emperorctl.reconciler.runtime.limiting import Limiter
 from emperorctl.reconciler.runtime.logs import LogStore
 from emperorctl.reconciler.runtime.notify import NotifyDirectory
 from emperorctl.reconciler.runtime.orderbook import OrderBook
@@ -55,7 +57,8 @@ class HostSettings:
     `environ` is what uWSGI vassals inherit. `containment` is `auto`, `cgroup` or `tree`; the last two are for tests
     and for hosts where the automatic choice is not wanted. `end_patience`: seconds that `close` waits for processes.
     `notify_dir` is where notification sockets are made ("": below `log_dir`), `heartbeat` how often, in seconds, a
-    vassal that has one is told to speak (0: not told). `hooks` are those that are run for every vassal.
+    vassal that has one is told to speak (0: not told). `hooks` are those that are run for every vassal. `oom_scores`:
+    how ready the kernel is to end the zygote and a vassal when memory is short (None: as it was).
     """
 
     instance: str
@@ -66,6 +69,7 @@ class HostSettings:
     notify_dir: str = ""
     heartbeat: float = 30.0
     hooks: EmperorHooks = EmperorHooks()
+    oom_scores: tuple[int | None, int | None] = (None, None)
 
 
 class LocalHost:
@@ -100,6 +104,7 @@ class LocalHost:
         self._notify: NotifyDirectory
         self._containment: Containment
         self._identities: Identities
+        self._limiter: Limiter
         self.logs: LogStore
         self.sockets: KeptSockets
         self.leftovers: list[leftovers.Leftover] = []
@@ -110,6 +115,11 @@ class LocalHost:
     def containment(self) -> str:
         """How launches are contained: `cgroup` or `session+tree`."""
         return self._containment.kind
+
+    @property
+    def zygote(self) -> int:
+        """The present zygote's pid."""
+        return self._launcher.pid
 
     async def start(self) -> None:
         """End leftovers, then be ready to launch. Raises UserError (log directory)."""
@@ -139,6 +149,8 @@ class LocalHost:
         self._book = OrderBook(self._loop, self._settings.instance, finished=self._finished, note=self._note)
         self._orders = self._book.orders
         self._containment = self._book.contained_by = self._contain(place)
+        ours = frozenset({os.getpid(), self._zygote.pid})
+        self._limiter = Limiter(place, self._containment.root, self._settings.instance, ours)
         self._launcher = Launcher(self._loop, self._zygote, self)
         self._phases = Phases(self._settings.hooks, self._means(), note=self._note, changed=self._hook_changed)
         self._launcher.open()
@@ -158,6 +170,7 @@ class LocalHost:
         await self._launcher.close()
         self._notify.clear()
         self.sockets.close()
+        self._limiter.close()
         self._containment.close()
 
     def _contain(self, place: cgroups.Place | None) -> Containment:
@@ -180,6 +193,7 @@ class LocalHost:
             reserve=self._reserve,
             settled=self._sweep_if_wanted,
             pids=self._hook_pids,
+            limiter=self._limiter,
         )
 
     @property
@@ -242,6 +256,18 @@ class LocalHost:
         run = self._runs.get(name)
         if run is not None and run.number == number and run.config is not None:
             run.config.config = config
+
+    def limit(self, name: str, number: int, limits: Limits) -> None:
+        """Hold that launch to other limits from now on."""
+        run = self._runs.get(name)
+        if run is not None and run.number == number and run.order is not None:
+            before = self._observed[name]
+            self._record(run, replace(before, unlimited=self._limiter.apply(run.order, limits)))
+
+    def usage(self, name: str) -> dict[str, Any]:
+        """What a vassal that has limits uses now; empty for others. Reads a few files."""
+        run = self._runs.get(name)
+        return self._limiter.usage(run.order) if run is not None and run.order is not None else {}
 
     def end(self, name: str, number: int) -> None:
         """SIGKILL for that launch and everything it started."""
@@ -332,7 +358,8 @@ class LocalHost:
             cookie = self._book.cookie(order_id)
             env = self._environments.of(run.vassal, run.numbers, run.identity, cookie, address)
             log = self.logs.path(run.name) if order.log is not None else None
-            where = Where(order_id, tuple(roles), self._containment.place(order_id), log, run.patched)
+            limited = self._limiter.place(order, run.vassal.limits)
+            where = Where(order_id, tuple(roles), self._containment.place(order_id), log, run.patched, limited)
             data = write_order(run.vassal, env, run.identity, where)
         except (OSError, Unusable) as error:
             for fd in close:
@@ -365,7 +392,8 @@ class LocalHost:
             entry = procfs.stat(outcome.pid)
             assert run.identity is not None
             process = Process(outcome.pid, entry.start if entry else 0, run.identity.uid, run.identity.gid, now)
-            self._record(run, Observed(run.number, LaunchState.ALIVE, process, signs=run.signs))
+            unlimited = run.order.unlimited if run.order is not None else ""
+            self._record(run, Observed(run.number, LaunchState.ALIVE, process, signs=run.signs, unlimited=unlimited))
             if run.condemned:
                 self._end_run(run)
             self._phases.after_start(run)
@@ -381,6 +409,7 @@ class LocalHost:
         exit_ = reaper.exit_of(run.pidfd, self._clock.monotonic())
         if exit_ is None:
             return
+        exit_ = self._limiter.explained(exit_, run.order)
         self._loop.remove_reader(run.pidfd)
         os.close(run.pidfd)
         run.pidfd = -1
@@ -424,7 +453,7 @@ class LocalHost:
             self.logs.forget(order.name)
 
     def _is_known(self, pid: int) -> bool:
-        return pid in self._mains or pid in self._hook_pids or pid == self._launcher.pid
+        return pid in self._mains or pid in self._hook_pids or pid in (self._launcher.pid, self._launcher.nursery)
 
     def _sweep(self) -> None:
         # A dead child that nobody knows may be a launch whose outcome is still on its way.
@@ -445,6 +474,8 @@ class LocalHost:
             "mark": self._book.mark,
             "nofile": list(self._zygote.nofile),
             "drain_lock": self._drain_lock,
+            "own_oom_score": self._settings.oom_scores[0],
+            "oom_score": self._settings.oom_scores[1],
         }
 
     def survivors(self) -> Iterable[Survivor]:

@@ -130,6 +130,11 @@ class Launcher:
         return self._handle.pid
 
     @property
+    def nursery(self) -> int:
+        """The pid of what makes further zygotes; 0 where the Emperor does it itself."""
+        return self._handle.nursery.pid if self._handle.nursery is not None else 0
+
+    @property
     def busy(self) -> bool:
         """Whether any order may have made a process that is not known yet."""
         return bool(self._sent or self._lost)
@@ -340,7 +345,7 @@ class Launcher:
         self._respawn = None
         self._born = self._loop.time()
         try:
-            self._handle = spawn_zygote(self._handle.nofile)
+            self._handle = self._handle.successor()
         except OSError:
             self._give_up_waiting()
             self._respawn = self._loop.call_later(_HASTY, self._start, why)

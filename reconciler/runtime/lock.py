@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import stat
 import time
 from dataclasses import dataclass
 
@@ -48,6 +49,11 @@ def acquire(socket_path: str) -> Lock:
         raise UserError(
             f"can't lock {path}: {os.strerror(error.errno or 0)} (choose another place with --socket)"
         ) from None
+    found = os.fstat(fd)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+        # Where others may write to the directory, it could be some other file under this name.
+        os.close(fd)
+        raise UserError(f"can't lock {path}: it is not a file of its own (remove it)")
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

@@ -8,6 +8,7 @@ read end per running vassal, and a few hundred files open at a time.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 from collections import OrderedDict
@@ -85,8 +86,10 @@ class LogStore:
                     fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
                 except OSError:
                     self._big_pipes = False
+            if uid != os.geteuid():
                 # Or /dev/stdout could not be opened by it.
-                os.fchown(writing, uid, -1)
+                with contextlib.suppress(PermissionError):
+                    os.fchown(writing, uid, -1)
             stream = self._stream(name, limits)
             pipe = LogPipe(stream, reading, ended)
             self._loop.add_reader(reading, self._readable, pipe)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from emperorctl.models.status import Note, NoteType
 from emperorctl.reconciler.runtime.containment import Contained, Containment
+from emperorctl.reconciler.runtime.limiting import cleared as groups_cleared
 from emperorctl.reconciler.runtime.runs import Order
 
 __all__ = ["OrderBook"]
@@ -109,7 +110,7 @@ class OrderBook:
     def _clear(self, orders: list[Order]) -> None:
         cleared = self.contained_by.clear([self.contained(order) for order in orders])
         for order in orders:
-            if order.id in cleared:
+            if order.id in cleared and groups_cleared(order.groups):
                 order.cleared = True
                 self._living -= 1
                 self._uncleared.discard(order)

@@ -16,7 +16,7 @@ from emperorctl.models.vassal import Vassal
 from emperorctl.reconciler.runtime.identity import Identity
 from emperorctl.reconciler.runtime.zygote import orders
 
-__all__ = ["ORDER_MAX", "Unusable", "Where", "socket_roles", "write_order"]
+__all__ = ["ORDER_MAX", "Placement", "Unusable", "Where", "socket_roles", "write_order"]
 
 _ENVIRONMENT = re.compile(r"\$\(([^)]*)\)")
 
@@ -33,15 +33,25 @@ class Unusable(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Placement:
+    """How a launch is limited: `groups` are cgroups to make and to join, `knobs` files to write into: name, value, and
+    whether there may be no such file."""
+
+    groups: tuple[str, ...]
+    knobs: tuple[tuple[str, str, bool], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Where:
     """What is decided anew for each order: its id, the roles of its descriptors in the order they are sent,
-    its cgroup, its log file, and whom a binary patch changes to."""
+    its cgroup, its log file, whom a binary patch changes to, and how it is limited."""
 
     id: int
     roles: tuple[str, ...]
     cgroup: str | None
     log: str | None
     patched: Identity | None = None
+    limits: Placement | None = None
 
 
 def socket_roles(on_demand: OnDemand | None) -> list[str]:
@@ -70,6 +80,8 @@ def write_order(vassal: Vassal, env: dict[str, str], identity: Identity, where: 
     }
     if identity.switch:
         order["ids"] = _ids(identity)
+    if where.limits is not None:
+        order["limits"] = {"groups": where.limits.groups, "knobs": where.limits.knobs}
     if launch.override or launch.fallback:
         order |= {"override": list(launch.override), "fallback": list(launch.fallback)}
     if launch.patch is not None:

@@ -10,10 +10,13 @@ import os
 
 from emperorctl.models.errors import UserError, WorldError
 
-__all__ = ["NAME_MAX", "become_subreaper", "is_subreaper", "set_name"]
+__all__ = ["NAME_MAX", "become_subreaper", "is_subreaper", "set_name", "spare_from_oom"]
 
 NAME_MAX = 15
 """The longest name of a process that the kernel keeps, in bytes; what is longer is cut off."""
+_OOM_SCORE = "/proc/self/oom_score_adj"
+_SPARED = -900
+_EXPOSED = 100
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_GET_CHILD_SUBREAPER = 37
@@ -38,6 +41,26 @@ def is_subreaper() -> bool:
     answer = ctypes.c_int(0)
     _prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(answer))
     return bool(answer.value)
+
+
+def spare_from_oom() -> tuple[int | None, int | None]:
+    """Have the kernel end a vassal rather than the Emperor when the host runs out of memory (oom_score_adj, proc(5)).
+
+    Returns the scores that the zygote and a vassal are to have: a vassal that which the Emperor was started with, or,
+    where the Emperor may not lower its own, a higher one. None where there is none to be had.
+    """
+    try:
+        with open(_OOM_SCORE, encoding="ascii") as file:
+            given = int(file.read())
+    except (OSError, ValueError):
+        return None, None
+    own = min(given, _SPARED)
+    try:
+        with open(_OOM_SCORE, "w", encoding="ascii") as file:
+            file.write(str(own))
+    except OSError:
+        return given, min(given + _EXPOSED, 1000)
+    return own, given if own < given else given + _EXPOSED
 
 
 def _prctl(option: int, argument: object) -> None:

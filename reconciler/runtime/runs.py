@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from emperorctl.models.limits import NO_LIMITS, Limits
 from emperorctl.models.observed import NEVER_LAUNCHED, Signs
 from emperorctl.models.vassal import Vassal
 from emperorctl.reconciler.runtime.configpipe import ConfigPipe
@@ -28,7 +29,8 @@ __all__ = ["Order", "Run", "identities"]
 class Order:
     """What one order made, until nothing of it is left: its processes (by containment) and its log pipe.
 
-    `retired`: there is no main process any more. `cleared`: nor any other. `then` waits for that.
+    `retired`: there is no main process any more. `cleared`: nor any other. `then` waits for that. `limits` are those
+    that it is held to, `groups` its cgroups besides the one that contains it, `unlimited` why it is not held to all.
     """
 
     id: int
@@ -40,6 +42,9 @@ class Order:
     cleared: bool = False
     looks: int = 0
     then: Callable[[], None] | None = None
+    limits: Limits = NO_LIMITS
+    groups: tuple[str, ...] = ()
+    unlimited: str = ""
 
 
 @dataclass(slots=True, eq=False)

@@ -6,8 +6,11 @@ interpreter has loaded anyway.
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import resource
+import select
 import signal
 import socket
 import sys
@@ -16,21 +19,51 @@ __all__ = ["ZygoteHandle", "spawn_zygote"]
 
 _BOOT = "import sys; sys.path.append(sys.argv[1]); from zygote.main import main; main(int(sys.argv[2]))"
 _TARGET = 3
+_BIRTH = 2.0
 
 
 class ZygoteHandle:
     """A zygote that was started: its pid, its pidfd, and our end of its socket.
 
     `nofile` is the (soft, hard) limit on descriptors that vassals are to have: the Emperor's own, before it raises it.
+    `nursery` is another zygote, kept idle to make further ones where the Emperor has not the rights for it any more.
     """
 
-    __slots__ = ("nofile", "pid", "pidfd", "sock")
+    __slots__ = ("nofile", "nursery", "pid", "pidfd", "sock")
 
     def __init__(self, pid: int, pidfd: int, sock: socket.socket, nofile: tuple[int, int]) -> None:
         self.pid = pid
         self.pidfd = pidfd
         self.sock = sock
         self.nofile = nofile
+        self.nursery: ZygoteHandle | None = None
+
+    def successor(self) -> ZygoteHandle:
+        """A zygote to take the place of this one, which is lost. Main thread only. Raises OSError."""
+        if self.nursery is None:
+            return spawn_zygote(self.nofile)
+        made = _born(self.nursery, self.nofile)
+        made.nursery = self.nursery
+        return made
+
+
+def _born(nursery: ZygoteHandle, nofile: tuple[int, int]) -> ZygoteHandle:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        socket.send_fds(nursery.sock, [b'{"serve":true}'], [theirs.fileno()])
+        if not select.select([nursery.sock], [], [], _BIRTH)[0]:
+            raise OSError(errno.ETIMEDOUT, "no other zygote was made")
+        pid = int(json.loads(nursery.sock.recv(256) or b'{"born":-1}')["born"])
+        if pid <= 0:
+            raise OSError(errno.EAGAIN, "no other zygote could be made")
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+    ours.setblocking(False)
+    return ZygoteHandle(pid, pidfd, ours, nofile)
 
 
 def spawn_zygote(nofile: tuple[int, int] | None = None) -> ZygoteHandle:

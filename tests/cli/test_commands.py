@@ -13,6 +13,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from emperorctl.cli import about
 from emperorctl.cli.app import app
 from tests.fakes.control import in_thread
 from tests.fakes.emperor import FakeEmperor, vassal
@@ -457,3 +458,12 @@ def test_stats(run: Run) -> None:
     assert [one["id"] for one in json.loads(shown.out)["vassals"]] == ["blog.ini", "shop", "worker"]
     assert shown.out.startswith('{\n    "version": ')
     assert yaml.safe_load(run("stats", "-o", "yaml").out) == json.loads(shown.out)
+
+
+def test_version_says_who_the_emperor_is() -> None:
+    zygote = {"pid": 2, "capabilities": ["setuid", "setgid"]}
+    server = {"uid": 33, "gid": 34, "capabilities": [], "zygote": zygote}
+    assert about._user(server) == "uid 33, gid 34, capabilities none, its zygote's setuid setgid"
+    assert (
+        about._user({"uid": 0, "gid": 0, "capabilities": "all"}) == "uid 0, gid 0, capabilities all, its zygote's none"
+    )

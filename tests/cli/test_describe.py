@@ -165,3 +165,12 @@ def test_nothing_from_elsewhere_reaches_the_terminal_raw() -> None:
     assert "sh -c 'a\\nb\\x1b[2J'" in text
     assert "first\\x1b[31m second" in text
     assert "none:     <none>" in text
+
+
+def test_what_is_used_of_what_may_be() -> None:
+    limits = {"memory": "64Mi", "cpu": "500m", "pids": 20}
+    usage = {"memory": 12 << 20, "oomKills": 2, "pids": 3, "cpuSeconds": 1.5}
+    one = vassal("shop", spec={"command": ["a"], "resources": {"limits": limits}}, status_usage=usage)
+    told = "12.0Mi memory of 64Mi, 3 pids of 20, 1.5s of processor time so far, 2 killed for want of memory"
+    assert re.search(rf"(?m)^Uses: +{re.escape(told)}$", described(one))
+    assert "Uses:" not in described(vassal("shop"))

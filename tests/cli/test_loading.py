@@ -262,14 +262,7 @@ def test_what_uwsgis_emperor_obeys_and_this_one_has_not_is_refused_as_a_variable
     assert told.startswith("EMPERORCTL_EXEC_AS_VASSAL: exec-as-vassal is not supported yet")
 
 
-def test_an_emperor_that_would_keep_roots_rights_is_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    file = write("e.ini", "[uwsgi]\nemperor=/v\nuid=www-data\n")
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert "e.ini:3: uid: this Emperor does not change its user (start it as www-data" in refused(file)
-    told = refused("/v", env={"EMPERORCTL_UID": "www-data"})
-    assert told.startswith("EMPERORCTL_UID: this Emperor does not change its user (start it as www-data")
-    assert "EMPERORCTL_GID: this Emperor" in refused("/v", env={"EMPERORCTL_GID": "33"})
-    assert "EMPERORCTL_UID: uid means" in loaded("/v", env={"EMPERORCTL_UID": "root"}).warnings[0]
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert "uid means something to uWSGI" in loaded(file).warnings[0]
-    assert "uid means something to uWSGI" in loaded("/v", env={"EMPERORCTL_UID": "www-data"}).warnings[0]
+def test_whom_the_emperor_is_to_run_as_is_an_option_of_its_own() -> None:
+    told = loaded(write("e.ini", "[uwsgi]\nemperor=/v\nuid=www-data\ngid=33\ncap=setuid,setgid\n"))
+    assert (told.settings.uid, told.settings.gid, told.settings.cap) == ("www-data", "33", "setuid,setgid")
+    assert told.warnings == ()

@@ -91,7 +91,6 @@ def test_uwsgis_own_options_are_taken_off_with_their_values(
         (["--emperor-throtle", "3"], "unknown option --emperor-throtle (did you mean emperor-throttle?)"),
         (["-Z"], "unknown option -Z"),
         (["--emperor-throttle"], "Option '--emperor-throttle' requires an argument"),
-        (["--uid", "www-data"], "--uid is not supported (start the Emperor as the user"),
         (["--hook-as-vassal", "x"], "--hook-as-vassal is not supported yet"),
         (["--emperor-nofollow=perhaps"], '--emperor-nofollow: expected true or false, got "perhaps"'),
         (["--watch", "x"], '--watch: expected auto, inotify or poll, got "x"'),

@@ -20,11 +20,13 @@ from tests.fakes.emperor import BORN, vassal
 from tests.fakes.vassals import desired, native
 
 NOW = BORN + 3600
-OTHER_CONDITIONS = {"Accepted", "Conflict"}
+OTHER_CONDITIONS = {"Accepted", "Conflict", "Limited"}
 NOT_A_TROUBLE = {
     # Ready, Loyal, Accepted and Progressing where all is well; phases.
     *("Accepting", "Started", "Valid", "Settled", "Reloading", "Waiting", "Notified"),
-    *("NotRunning", "NotProven", "FirstRequest", "Ready", "Survived"),
+    *("NotRunning", "NotProven", "FirstRequest", "Ready", "Survived", "Enforced"),
+    # Of the condition Limited, which has one advice for all.
+    "NotEnforced",
 }
 """Reasons of conditions that ask nothing of anybody. A reason that does belongs into ADVICE instead."""
 

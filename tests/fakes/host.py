@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from emperorctl.models.errors import Problem
+from emperorctl.models.limits import Limits
 from emperorctl.models.observed import (
     NEVER_LAUNCHED,
     NOT_LISTENING,
@@ -124,6 +125,9 @@ class FakeHost:
 
     def configure(self, name: str, number: int, config: bytes) -> None:
         self.calls.append(("configure", name, number, config))
+
+    def limit(self, name: str, number: int, limits: Limits) -> None:
+        self.calls.append(("limit", name, number, limits.sentence()))
 
     def end(self, name: str, number: int) -> None:
         self.calls.append(("end", name, number))

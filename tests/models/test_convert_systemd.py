@@ -307,3 +307,19 @@ def test_units_that_can_not_be_converted(text: str, words: str) -> None:
     problem = caught.value.problem
     assert words in problem.message and problem.file == FILE
     assert problem.remedy
+
+
+def test_limits_of_the_whole_service() -> None:
+    one = service("MemoryMax=64M\nCPUQuota=150%\nTasksMax=20\nIOWeight=50")
+    limits = {"memory": "64Mi", "cpu": "1500m", "pids": 20, "ioWeight": 50}
+    assert one.manifest["spec"]["resources"] == {"limits": limits}
+    assert not notes(one)
+
+
+@pytest.mark.parametrize(
+    "setting", ["MemoryMax=infinity", "MemoryMax=10%", "CPUQuota=half", "TasksMax=80%", "IOWeight=idle"]
+)
+def test_a_limit_that_has_no_counterpart_is_named(setting: str) -> None:
+    one = service(setting)
+    assert "resources" not in one.manifest["spec"]
+    assert list(notes(one)) == [setting.partition("=")[0]]

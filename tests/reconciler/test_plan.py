@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from emperorctl.models.errors import Problem
+from emperorctl.models.limits import Limits
 from emperorctl.models.observed import NEVER_LAUNCHED, Exit, LaunchFailure, LaunchState, Observed, Process, Signs
 from emperorctl.models.plan import (
     BlacklistEntry,
     Forget,
     Kill,
+    Limit,
     Look,
     Memory,
     Plan,
@@ -460,3 +462,55 @@ def test_nothing_is_forgotten_while_its_hook_runs_but_mercy_has_an_end() -> None
     assert outcome.actions == () and outcome.requeue_after == 5
     assert kinds(planned(None, TIDYING, gone, mercy=NOW)) == [Kill]
     assert kinds(planned(None, replace(TIDYING, hook=""), gone, mercy=NOW)) == [Forget]
+
+
+def limited(**limits: int) -> Vassal:
+    return native(limits=Limits(**limits))
+
+
+def test_another_value_of_a_limit_is_applied_to_what_runs() -> None:
+    want = desired(limited(memory=64 << 20), generation=2)
+    outcome = planned(want, ALIVE, running(limited(memory=32 << 20)))
+    assert outcome.actions == (Limit(limited(memory=64 << 20), 1, "LimitsChanged", "its limits are now: memory 64Mi"),)
+    assert outcome.memory.vassal == want.vassal and outcome.memory.state is State.RUNNING
+    assert planned(want, ALIVE, outcome.memory).actions == ()
+
+
+def test_a_limit_that_goes_is_lifted_from_what_runs() -> None:
+    outcome = planned(desired(native(), generation=2), ALIVE, running(limited(memory=32 << 20)))
+    assert kinds(outcome) == [Limit] and "none any more" in outcome.actions[0].message  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("before", [{}, {"pids": 5}])
+def test_the_first_limit_of_a_kind_takes_a_new_process(before: dict[str, int]) -> None:
+    outcome = planned(desired(limited(memory=64 << 20), generation=2), ALIVE, running(limited(**before)))
+    assert kinds(outcome) == [TellStop]
+
+
+def test_a_reload_in_place_brings_other_limits_along() -> None:
+    method = Reload(ReloadMethod.SIGNAL, 1)
+    want = desired(native(limits=Limits(pids=7), reload=method), orders=1)
+    outcome = planned(want, ALIVE, running(native(limits=Limits(pids=5), reload=method)))
+    assert kinds(outcome) == [Limit, TellReload]
+
+
+@pytest.mark.parametrize(
+    ("unlimited", "status", "reason"), [("", "True", "Enforced"), ("no x", "False", "NotEnforced")]
+)
+def test_whether_limits_hold_is_a_condition(unlimited: str, status: str, reason: str) -> None:
+    vassal = limited(memory=64 << 20)
+    outcome = planned(desired(vassal), replace(ALIVE, unlimited=unlimited), running(vassal))
+    (found,) = (item for item in outcome.conditions if item.type is ConditionType.LIMITED)
+    assert (found.status, found.reason) == (status, reason) and unlimited in found.message
+    without = planned(desired(), ALIVE, running(native()))
+    assert all(item.type is not ConditionType.LIMITED for item in without.conditions)
+
+
+def test_dying_for_want_of_memory_has_its_own_word() -> None:
+    end = Exit(NOW, signal=9, oom_kills=1, memory=64 << 20)
+    outcome = planned(desired(), replace(ALIVE, state=LaunchState.EXITED, exit=end), running(native()))
+    assert outcome.memory.last_exit == end
+    assert any("out of memory, its limit is 64Mi" in note.message for note in outcome.notes)
+    held = Memory(number=1, last_exit=end, blacklist=BlacklistEntry(1, NOW, NOW, 3.0, NOW + 3))
+    gone = planned(desired(), replace(ALIVE, state=LaunchState.EXITED, exit=end), replace(held, abandoned=True))
+    assert gone.phase == "OOMKilled"

@@ -11,7 +11,7 @@ import fcntl
 import os
 import resource
 
-from . import clone, orders  # noqa: TID251
+from . import clone, confine, orders  # noqa: TID251
 from .execute import Steps, find_and_execute  # noqa: TID251
 from .lean import signal  # noqa: TID251
 from .patch import STDERR, carry_out  # noqa: TID251
@@ -35,10 +35,11 @@ class Frame:
     """What a new process finds around it: descriptors already received, and facts of the zygote.
 
     `fds` maps a role (`in`, `out`, `err`, then any others in the order of their places: `listen0`, `listen1` …, then
-    `protocol`, `config`) to a descriptor. `join` is the directory of a cgroup still to be joined.
+    `protocol`, `config`) to a descriptor. `join` is the directory of a cgroup still to be joined. `score` is how ready
+    the kernel is to take it when memory is short; None for as ready as it is to take the zygote.
     """
 
-    __slots__ = ("emperor", "fds", "join", "nofile", "status")
+    __slots__ = ("emperor", "fds", "join", "nofile", "score", "status")
 
     def __init__(self, status: int, emperor: int, fds: dict[str, int], nofile: tuple[int, int]) -> None:
         self.status = status
@@ -46,6 +47,7 @@ class Frame:
         self.fds = fds
         self.nofile = nofile
         self.join: int | None = None
+        self.score: int | None = None
 
 
 def become(order: dict[str, Any], frame: Frame) -> NoReturn:
@@ -65,6 +67,12 @@ def _prepare(order: dict[str, Any], frame: Frame, steps: Steps) -> None:
     if frame.join is not None:
         steps.now = "cgroup"
         _join(frame.join)
+    if "limits" in order:
+        steps.now = "limits"
+        confine.join(order["limits"])
+    if frame.score is not None:
+        steps.now = "oom_score"
+        confine.expose(frame.score)
     steps.now = "setsid"
     os.setsid()
     steps.now = "descriptors"

@@ -17,7 +17,7 @@ TYPE_CHECKING = False  # that of `typing`, which is not to be loaded
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["bury_cgroup", "bury_trees", "drain", "remove_cgroup"]
+__all__ = ["bury_cgroup", "bury_group", "bury_trees", "drain", "remove_cgroup"]
 
 _PATIENCE = 10.0
 _PAUSE = 0.003
@@ -42,6 +42,30 @@ def bury_cgroup(root: str) -> bool:
         if events >= 0:
             os.close(events)
     return False
+
+
+def bury_group(root: str) -> bool:
+    """The same for a cgroup of v1, which can't be killed as a whole. True when it is empty."""
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline:
+        found = False
+        for directory, _, _ in os.walk(root):
+            for pid in _members(directory):
+                entry = procfs.stat(pid)
+                if entry is not None and entry.alive and pid in _members(directory):
+                    found = procfs.kill_exact(entry) or found
+        if not found:
+            return True
+        time.sleep(_PAUSE)
+    return False
+
+
+def _members(directory: str) -> list[int]:
+    try:
+        with open(f"{directory}/cgroup.procs", "rb") as file:
+            return [int(word) for word in file.read().split()]
+    except OSError:
+        return []
 
 
 def bury_trees(sessions: set[int], mark: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""The modules `signal` and `socket` without their enumerations, and nothing of `typing` at run time.
+"""The modules `signal` and `socket` without their enumerations, and nothing of `typing` or `contextlib` at run time.
 
 Used by this package instead of the modules themselves. Every page of the zygote's heap is mapped at each launch, and
 many are copied: `enum`, `re`, `typing` and `collections`, which the public modules bring, would be half of it.
@@ -19,4 +19,18 @@ else:
         import signal
         import socket
 
-__all__ = ["signal", "socket"]
+__all__ = ["TOLERANT", "signal", "socket"]
+
+
+class _Tolerant:
+    """What `contextlib.suppress(OSError)` is."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
+        return kind is not None and issubclass(kind, OSError)
+
+
+TOLERANT = _Tolerant()
+"""Around something whose failure changes nothing."""

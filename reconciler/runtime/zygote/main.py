@@ -15,15 +15,15 @@ import resource
 import select
 import time
 
-from . import child, graves, orders, procfs  # noqa: TID251
+from . import child, confine, graves, orders, procfs, rights  # noqa: TID251
 from .clone import Cloned, Cloner, default_signals, set_name  # noqa: TID251
-from .lean import signal, socket  # noqa: TID251
+from .lean import TOLERANT, signal, socket  # noqa: TID251
 
 TYPE_CHECKING = False  # that of `typing`, which is not to be loaded
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, NoReturn
 
-__all__ = ["Zygote", "main"]
+__all__ = ["Zygote", "main", "serve"]
 
 _FRESH = 2.0
 """Seconds after a leader's death during which its session number can't have been given to a stranger:
@@ -35,18 +35,21 @@ def main(fd: int) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     default_signals()
     emperor = os.getppid()
-    for step in (os.setsid, lambda: set_name(procfs.ZYGOTE_NAME)):
-        try:
-            step()
-        except OSError:
-            continue
-    sock = socket.socket(fileno=fd)
-    sock.setblocking(True)
+    with TOLERANT:
+        os.setsid()
+    with TOLERANT:
+        set_name(procfs.ZYGOTE_NAME)
     os.set_inheritable(fd, False)
-    zygote = Zygote(sock, emperor)
     gc.collect()
     gc.freeze()
     gc.disable()
+    serve(socket.socket(fileno=fd), emperor)
+
+
+def serve(sock: socket.socket, emperor: int) -> NoReturn:
+    """Be a zygote of this Emperor until it is gone, and bury what it leaves."""
+    sock.setblocking(True)
+    zygote = Zygote(sock, emperor)
     zygote.serve()
     zygote.bury()
     os._exit(0)
@@ -83,6 +86,8 @@ class Zygote:
         self._nofile = _raise_nofile()
         self._root = ""
         self._mark = b""
+        self._groups: set[str] = set()
+        self._score: int | None = None
 
     def _watch_emperor(self) -> None:
         # The socket alone could be held open by a fork of the Emperor.
@@ -131,6 +136,10 @@ class Zygote:
                 self._drop(key)
         elif "hello" in message:
             self._greet(message["hello"])
+        elif "renounce" in message:
+            self._renounce(*message["renounce"])
+        elif "serve" in message:
+            self._bear(fds[0])
         elif "adopt" in message:
             self._adopt(message["adopt"], fds)
 
@@ -139,6 +148,10 @@ class Zygote:
         self._mark = hello["mark"].encode()
         self._nofile = (hello["nofile"][0], hello["nofile"][1])
         self._cloner = Cloner(clone3=hello.get("clone3", True))
+        self._score = hello.get("oom_score")
+        if self._score is not None:
+            with TOLERANT:
+                confine.expose(hello["own_oom_score"])
         if hello["drain_lock"]:
             # Held for life: an Emperor started after this one waits for it before it writes the same log files.
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -147,19 +160,55 @@ class Zygote:
             except OSError:
                 pass
 
+    def _renounce(self, uid: int, gid: int, groups: list[int], kept: list[int]) -> None:
+        """Go on as another user, and make processes with what is kept alone."""
+        said = ""
+        try:
+            rights.become(uid, gid, groups, kept)
+            rights.show()
+        except (OSError, rights.Refused) as error:
+            said = str(error) or "refused"
+        orders.send(self._sock, orders.encode({"renounced": said}))
+        if said:
+            os._exit(1)
+
+    def _bear(self, fd: int) -> None:
+        """Another zygote, with our own rights, to serve this socket: an Emperor that has given up its own can't start
+        one in place of one that is lost."""
+        pid = -1
+        with TOLERANT:
+            cloned = self._cloner.clone(None)
+            pid = cloned.pid
+            if pid:
+                os.close(cloned.pidfd)
+        if pid == 0:
+            self._sock.close()
+            self._poll.close()
+            os.close(self._emperor_fd)
+            os.setsid()
+            serve(socket.socket(fileno=fd), self._emperor)
+        os.close(fd)
+        orders.send(self._sock, orders.encode({"born": pid}))
+
     def _launch(self, order: dict[str, Any], received: list[int]) -> None:
         key = order["id"]
         fds = dict(zip(order["fds"], received, strict=True))
         log = fds.pop("log", -1)
         cgroup: int | None = None
         reading, status = os.pipe()
+        step = "cgroup"
         try:
             if order["cgroup"]:
                 os.mkdir(order["cgroup"], 0o755)
                 cgroup = os.open(order["cgroup"], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            if "limits" in order:
+                step = "limits"
+                self._groups.update(map(os.path.dirname, order["limits"]["groups"]))
+                confine.confine(order["limits"])
+            step = "clone"
             cloned = self._cloner.clone(cgroup)
         except OSError as error:
-            self._refuse(key, "clone" if cgroup is not None or not order["cgroup"] else "cgroup", error)
+            self._refuse(key, step, error)
             os.close(reading)
             if log >= 0:
                 os.close(log)
@@ -167,6 +216,7 @@ class Zygote:
             if cloned.pid == 0:
                 frame = child.Frame(status, self._emperor, fds, self._nofile)
                 frame.join = cgroup if not cloned.joined else None
+                frame.score = self._score
                 child.become(order, frame)
             self._pending[reading] = key
             self._poll.register(reading, select.EPOLLIN)
@@ -240,9 +290,11 @@ class Zygote:
             held = self._held.values()
             sessions = {one.pid for one in held if one.died is None or now - one.died < _FRESH}
             graves.bury_trees(sessions, self._mark)
+        for group in self._groups:
+            graves.bury_group(group)
         graves.drain((held.log, held.log_path) for held in self._held.values() if held.log >= 0)
-        if self._root:
-            graves.remove_cgroup(self._root)
+        for root in (*self._groups, *filter(None, (self._root,))):
+            graves.remove_cgroup(root)
 
 
 def _raise_nofile() -> tuple[int, int]:
