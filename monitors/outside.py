@@ -3,8 +3,9 @@
 Used by `files` and `validate` for everything that a stranger wrote or that is large. It starts the process when it is
 first needed and again when it has ended by itself; it reaps it by pidfd. One hostile file costs only
 itself: files are parsed in one go, and the one a batch died on is tried again alone, in a lane of its own.
-Files of different owners never share a batch, so that nobody can speak for another. Each owner has one batch at a time,
-several owners have theirs at once, and whose batches have died of late wait for each other, not the rest for them.
+Files of different owners never share a batch, so that nobody can speak for another. Each owner has one batch at a
+time, several owners have theirs at once, and those whose batches were slow of late wait for each other, not the rest
+for them.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ _CPU = 1  # seconds, for a batch and for a file alone
 _BATCH_WALL = 1.0
 _ALONE_WALL = 10.0
 _AT_ONCE = 4  # batches of different owners
-_DISTRUST = 60.0  # seconds for which a batch that died is held against its owner
+_QUICK = 0.1  # seconds that a batch of ordinary files stays far below, …
+_DISTRUST = 60.0  # … and for how long one that does not is held against its owner
 _LAST_WORD = 5.0  # beyond the wall time: the process itself did not end the child
 
 
@@ -85,9 +87,11 @@ class OutsideParser:
         while rest:
             batch = _first_batch(rest)
             async with lane.turn, self._distrusted if loop.time() < lane.slow_until else self._batches:
+                began = loop.time()
                 done = await self._job(batch, setting, deliver, _BATCH_WALL)
+                if loop.time() - began > _QUICK:
+                    lane.slow_until = loop.time() + _DISTRUST
             if done < len(batch):
-                lane.slow_until = loop.time() + _DISTRUST
                 suspects.append(batch[done])
                 done += 1
             rest = rest[done:]

@@ -1,4 +1,4 @@
-"""Tyrant mode: who a vassal runs as, what a tenant's file may not ask for, and what happens when a file changes hands."""
+"""Tyrant mode: who a vassal runs as, what a file may not ask for, and what happens when it changes hands."""
 
 from __future__ import annotations
 
