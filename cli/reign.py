@@ -26,6 +26,7 @@ from emperorctl.models.settings import Settings
 from emperorctl.models.status import Note, NoteType
 from emperorctl.models.tyranny import Tyranny
 from emperorctl.models.uwsgi_run import UwsgiRun
+from emperorctl.models.vassal import Owner
 from emperorctl.monitors.base import Monitor, MonitorContext
 from emperorctl.monitors.gate import Gate
 from emperorctl.monitors.registry import open_source
@@ -157,6 +158,7 @@ class _Reign:
         if complaint:
             journal.line(complaint, level="Warning", reason="StateIgnored")
         self.store = DesiredStore(self.wake, self.note, suspended)
+        self.store.handover = self._hand_over
         self.store.wait_for_command = orders.settings.emperor_wait_for_command
         self.store.wait_not = orders.settings.emperor_wait_for_command_ignore
         self.sources = Sources(self.store, self.clock)
@@ -219,6 +221,10 @@ class _Reign:
         """Something worth an event and a line."""
         self.events.record(name, note)
         self.journal.note(name, note)
+
+    def _hand_over(self, name: str, former: Owner) -> None:
+        """A name has become another owner's: what is told of it is not to be of the former one's."""
+        self.events.set_aside(name, f"{name}@{former.uid}")
 
     def _owner_of(self, name: str) -> int | None:
         """Whose a vassal is now: a uid."""

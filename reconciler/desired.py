@@ -38,7 +38,8 @@ class DesiredStore:
 
     `wake` is called with each name that may have changed, `note` with what people should know. `zergs` is how many
     zergs are wanted: vassals that no file names, but another vassal has called for. `wait_for_command`: every new
-    vassal is held down until it is released, but for the names in `wait_not`.
+    vassal is held down until it is released, but for the names in `wait_not`. `handover` is called with a name and its
+    former owner when it becomes another's.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class DesiredStore:
         self.zergs = 0
         self._waiting: set[str] = set()
         self.wait_for_command = False
+        self.handover: Callable[[str, Owner], None] = _ignore_handover
         self.wait_not: Collection[str] = ()
 
     def get(self, name: str) -> Desired | None:
@@ -257,8 +259,17 @@ class DesiredStore:
             if name not in keep:
                 desired = self._desired.get(name)
                 if before is not None and desired is not None and _changed_hands(before.owner, owner):
-                    self._note(name, _new_owner(key[1], before.owner, owner))
+                    self._hand_over(name, key[1], before.owner, owner)
                 self._release(name, key)
+
+    def _hand_over(self, name: str, file: str, before: Owner | None, now: Owner | None) -> None:
+        assert before is not None and now is not None
+        self.handover(name, before)
+        message = (
+            f"{file} belonged to {before.uid}:{before.gid}, and belongs to {now.uid}:{now.gid} now: what ran for its"
+            " former owner is stopped"
+        )
+        self._note(name, Note(NoteType.WARNING, "OwnerChanged", message))
 
     def _remember(self, key: _FileKey, file: _File) -> None:
         self._files[key] = file
@@ -271,7 +282,7 @@ class DesiredStore:
         known = self._desired.get(name)
         if known is not None and _changed_hands(known.owner, owner):
             # It begins anew. What runs for the other is the plan's matter: it knows who it was started for.
-            self._note(name, _new_owner(file, known.owner, owner))
+            self._hand_over(name, file, known.owner, owner)
             known = None
         if known is None and self.wait_for_command and name not in self.wait_not:
             self._waiting.add(name)
@@ -353,10 +364,5 @@ def _changed_hands(before: Owner | None, now: Owner | None) -> bool:
     return before is not None and now is not None and before != now
 
 
-def _new_owner(file: str, before: Owner | None, now: Owner | None) -> Note:
-    assert before is not None and now is not None
-    message = (
-        f"{file} belonged to {before.uid}:{before.gid}, and belongs to {now.uid}:{now.gid} now: what ran for its former"
-        " owner is stopped"
-    )
-    return Note(NoteType.WARNING, "OwnerChanged", message)
+def _ignore_handover(name: str, former: Owner) -> None:
+    """Until somebody wants to know."""

@@ -244,6 +244,8 @@ def test_a_changed_owner_stops_the_vassal_and_the_next_begins_afresh(emperor: Ma
     assert found["status"]["lastExit"] is None and found["status"]["blacklist"] is None
     e.wait_for(lambda: f"words of {BOB}" in e.cli("logs", "web.ini").stdout)
     assert str(ALICE) not in e.cli("logs", "web.ini").stdout
+    assert not any("Blacklisted" in one["reason"] for one in e.events("web.ini"))
+    assert any("Blacklisted" in one["reason"] for one in e.events(f"web.ini@{ALICE}"))
     events = [one["message"] for one in e.events("web.ini") if one["reason"] == "OwnerChanged"]
     assert any(f"belonged to {ALICE}:{ALICE}, and belongs to {BOB}:{BOB} now" in one for one in events)
 
