@@ -27,8 +27,11 @@ from emperorctl.models.errors import SourceUnavailable, UserError
 from emperorctl.models.merging import Layers
 from emperorctl.models.settings import Settings, split_vassal_set
 from emperorctl.models.status import Note, NoteType
+from emperorctl.models.tyranny import Tyranny
 from emperorctl.models.uwsgi_run import UwsgiRun
+from emperorctl.models.vassal import Owner
 from emperorctl.monitors.base import Monitor, MonitorContext
+from emperorctl.monitors.gate import Gate
 from emperorctl.monitors.registry import open_source
 from emperorctl.reconciler.api.addresses import Address
 from emperorctl.reconciler.api.commands import CommandSocket
@@ -43,8 +46,15 @@ from emperorctl.reconciler.desired import DesiredStore
 from emperorctl.reconciler.emperor import Emperor, Parts
 from emperorctl.reconciler.plan import Rules
 from emperorctl.reconciler.runtime.host import HostSettings, LocalHost
+from emperorctl.reconciler.runtime.lent import lent_rights
 from emperorctl.reconciler.runtime.lock import acquire, instance_of
-from emperorctl.reconciler.runtime.ourselves import become_subreaper, set_name, spare_from_oom
+from emperorctl.reconciler.runtime.ourselves import (
+    become_subreaper,
+    hard_limits,
+    may_change_users,
+    set_name,
+    spare_from_oom,
+)
 from emperorctl.reconciler.runtime.phases import EmperorHooks
 from emperorctl.reconciler.runtime.spawn import ZygoteHandle, spawn_zygote
 from emperorctl.reconciler.runtime.trust import installation, weak_spots
@@ -105,6 +115,8 @@ def reign(orders: Orders, zygote: ZygoteHandle) -> int:
         # While it is still allowed.
         scores = spare_from_oom()
         notes = _renounce(orders, orders.renounced, zygote) if orders.renounced is not None else []
+        if told.emperor_tyrant:
+            _become_tyrant(zygote)
         asyncio.set_event_loop(loop)
         made = _Reign(orders, zygote, journal, scores)
         for note in notes:
@@ -137,6 +149,32 @@ def _renounce(orders: Orders, wanted: Renunciation, zygote: ZygoteHandle) -> lis
     return notes
 
 
+def _become_tyrant(zygote: ZygoteHandle) -> None:
+    """See that tyrant mode is possible. Raises UserError."""
+    if not may_change_users(zygote.pid):
+        raise UserError(
+            "--emperor-tyrant needs the right to change users: start the Emperor as root, or with the capabilities"
+            " setuid and setgid"
+        )
+    if os.geteuid() == 0:
+        # Rights that are lent for a moment would come on top of what these groups may.
+        os.setgroups([])
+
+
+def _gate(told: Settings) -> Gate | None:
+    if not told.emperor_tyrant:
+        return None
+    tyranny = Tyranny(
+        nofollow=told.emperor_tyrant_nofollow,
+        follow=told.tyrant_follow,
+        init_groups=told.emperor_tyrant_initgroups,
+        emperor=os.geteuid(),
+        nice=os.getpriority(os.PRIO_PROCESS, 0),
+        limits=hard_limits(),
+    )
+    return Gate(tyranny, lent_rights)
+
+
 def _make_private(directory: str, owners: set[int]) -> None:
     """Create a directory for this user alone; one that is there has to belong to one of `owners`. Raises UserError."""
     try:
@@ -164,6 +202,7 @@ class _Reign:
         if complaint:
             journal.line(complaint, level="Warning", reason="StateIgnored")
         self.store = DesiredStore(self.wake, self.note, suspended)
+        self.store.handover = self._hand_over
         self.store.wait_for_command = orders.settings.emperor_wait_for_command
         self.store.wait_not = orders.settings.emperor_wait_for_command_ignore
         self.sources = Sources(self.store, self.clock)
@@ -186,7 +225,8 @@ class _Reign:
         run = UwsgiRun(
             told.binary_path,
             told.emperor_wrapper,
-            told.uwsgi_logs == "capture",
+            # A tenant's process is never given the Emperor's own standard error.
+            told.uwsgi_logs == "capture" or told.emperor_tyrant,
             grace=told.emperor_curse_tolerance,
             on_demand_extension=told.emperor_on_demand_extension,
             on_demand_directory=os.path.abspath(directory) if directory else None,
@@ -205,6 +245,7 @@ class _Reign:
             include_before=told.vassals_include_before,
             inherit=told.vassals_inherit,
             include=told.vassals_include,
+            tyrant=told.emperor_tyrant,
         )
         layers = defaults_of(told.vassal_defaults, told.vassal_set)
         self.defaults: DefaultsWatch | None = None
@@ -220,6 +261,7 @@ class _Reign:
             watch=told.watch,
             nofollow=told.emperor_nofollow,
             layers=layers,
+            gate=_gate(told),
         )
         self.monitors = [open_source(text, self.context) for text in told.emperor]
         if run.passed_files:
@@ -241,6 +283,19 @@ class _Reign:
         """Something worth an event and a line."""
         self.events.record(name, note)
         self.journal.note(name, note)
+
+    def _hand_over(self, name: str, former: Owner) -> None:
+        """A name has become another owner's: what is told of it is not to be of the former one's."""
+        self.events.set_aside(name, f"{name}@{former.uid}")
+
+    def _owner_of(self, name: str) -> int | None:
+        """Whose a vassal is now: a uid."""
+        desired = self.store.get(name)
+        if desired is not None and desired.owner is not None:
+            return desired.owner.uid
+        record = self.controller.records.get(name)
+        vassal = record.memory.vassal if record is not None else None
+        return vassal.owner.uid if vassal is not None and vassal.owner is not None else None
 
     def render(self, name: str) -> dict[str, Any]:
         """The object of one vassal, for the board."""
@@ -268,6 +323,7 @@ class _Reign:
         for spot in self._weak_spots():
             text = f"{spot}: whoever can change what runs as root is root (emperorctl doctor says how to mend it)"
             self.journal.line(text, level="Warning", reason="NotTrusted")
+        self._warn_of_follow()
         self.journal.gather(self.loop.call_later)
         # Before anything is started: where it can't listen, nothing has to be ended again.
         commands = self._open_commands()
@@ -278,6 +334,9 @@ class _Reign:
                 commands.close()
             raise
         await self.host.start()
+        told = self.orders.settings
+        if told.emperor_tyrant:
+            self.host.logs.owner_of = self._owner_of
         sources = tuple(monitor.source for monitor in self.monitors)
         parts = Parts(
             self.store,
@@ -288,6 +347,7 @@ class _Reign:
             self.state,
             self.clock,
             sources,
+            told.emperor_tyrant,
             monitors=self.sources,
         )
         self.emperor = Emperor(parts, self._about)
@@ -348,6 +408,14 @@ class _Reign:
             return []
         spots = [*installation(), *(spot for file in self.orders.files for spot in weak_spots(file))]
         return list(dict.fromkeys(spots))[:5]
+
+    def _warn_of_follow(self) -> None:
+        if self.orders.settings.emperor_tyrant and self.orders.settings.tyrant_follow:
+            text = (
+                "--tyrant-follow: links are followed to whoever's file they lead to; a tenant who may put a link into"
+                " a source can start the files of others, as their owners"
+            )
+            self.journal.line(text, level="Warning", reason="TyrantFollow")
 
     def _stats(self) -> bytes:
         return self.emperor.stats()

@@ -46,6 +46,7 @@ class UwsgiRun:
     `config_pipe`: configs travel over a socket instead of being read from their files.
 
     `set` (KEY=VALUE), `inherit_before`, `include_before`, `inherit` and `include` (files) are passed to every vassal.
+    `tyrant`: options that need root's rights are refused in the configs.
     """
 
     binary: str = "uwsgi"
@@ -69,6 +70,7 @@ class UwsgiRun:
     include_before: tuple[str, ...] = ()
     inherit: tuple[str, ...] = ()
     include: tuple[str, ...] = ()
+    tyrant: bool = False
 
     def is_extra(self, name: str) -> bool:
         """Whether a file of this name is a config only because somebody said so."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from emperorctl.models.errors import Problem
 from emperorctl.models.limits import NO_LIMITS, Limits
@@ -27,6 +27,7 @@ __all__ = [
     "Launch",
     "Logs",
     "Notify",
+    "Owner",
     "Reload",
     "ReloadMethod",
     "Rlimit",
@@ -77,6 +78,13 @@ class Suspender(StrEnum):
     FILE = "file"
 
 
+class Owner(NamedTuple):
+    """Whose a file is: user and group id."""
+
+    uid: int
+    gid: int
+
+
 @dataclass(frozen=True, slots=True)
 class Rlimit:
     """One resource limit: `name` as in `RLIMIT_NOFILE` without its prefix, lower case; None is unlimited."""
@@ -98,6 +106,7 @@ class Launch:
     `override` and `fallback` are programs tried before and after the command's own, with the same arguments: the first
     that can be executed runs. `patch`: what to do where none of them is there.
     `config_pipe`: the process gets its config over `UWSGI_EMPEROR_FD_CONFIG`.
+    `init_groups`: it gets all groups of its user, even where that is given as a number.
     """
 
     command: tuple[str, ...]
@@ -116,6 +125,7 @@ class Launch:
     fallback: tuple[str, ...] = ()
     patch: Patch | None = None
     config_pipe: bool = False
+    init_groups: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +200,7 @@ class Vassal:
     (see `late`).
     `section`: the vassal is the section `uwsgi:SECTION` of a uWSGI config, empty for one that is the whole file.
     `limits` are not part of `launch`: a changed value is applied to what runs.
+    `owner` is whose file it comes from, and who it runs as, in tyrant mode alone.
     """
 
     name: str
@@ -215,6 +226,7 @@ class Vassal:
     late: bool = False
     section: str = ""
     limits: Limits = NO_LIMITS
+    owner: Owner | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +239,7 @@ class Desired:
     `warm`: it came with the first snapshot of its source, whose spawns the throttle does not count.
     `modified` is the modification time of what its file leads to, in ns since the epoch.
     `suspended_by` is who holds it down, of several the one that has to give way first, where it is `suspended`.
+    `owner` is whose its file is now, in tyrant mode: what ran for another has to go before anything is started.
     """
 
     name: str
@@ -242,3 +255,4 @@ class Desired:
     modified: int = 0
     problem: Problem | None = None
     conflict: Problem | None = None
+    owner: Owner | None = None

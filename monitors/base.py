@@ -14,6 +14,7 @@ from emperorctl.models.merging import NO_LAYERS, Layers
 from emperorctl.models.source import Publish
 from emperorctl.models.status import Note
 from emperorctl.models.uwsgi_run import UwsgiRun
+from emperorctl.monitors.gate import Gate
 from emperorctl.monitors.outside import OutsideParser
 from emperorctl.monitors.watch.choice import WatchMode
 from emperorctl.monitors.watch.inotify import Inotify
@@ -64,7 +65,7 @@ class MonitorContext:
 
     `publish` and `warn` are called from the event loop and must not block. `uwsgi` says how uWSGI vassals are run.
     `nofollow`: a link's own time alone counts as its touch. `poll_interval` is in seconds. `layers` are what native
-    manifests are merged with at first.
+    manifests are merged with at first. `gate`: files are read and judged as tyrant mode has it.
     """
 
     publish: Publish
@@ -75,6 +76,7 @@ class MonitorContext:
     poll_interval: float = INTERVAL
     shared: Shared = field(default_factory=Shared)
     layers: Layers = NO_LAYERS
+    gate: Gate | None = None
 
     async def aclose(self) -> None:
         """End the parser's process. To be called when no monitor runs any more."""

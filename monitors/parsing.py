@@ -18,6 +18,7 @@ from emperorctl.models.merging import NO_LAYERS, Layers
 from emperorctl.models.names import printable, uwsgi_name
 from emperorctl.models.patches import Patch, patch_of
 from emperorctl.models.source import Claim
+from emperorctl.models.tyranny import refuse_options
 from emperorctl.models.uwsgi import UwsgiConfig
 from emperorctl.models.uwsgi_includes import LOADERS, Node, circle, reads
 from emperorctl.models.uwsgi_run import UwsgiRun, uwsgi_vassal
@@ -192,7 +193,10 @@ def _claim(order: Order, setting: Setting, config: UwsgiConfig | None, part: Par
     if config is not None:
         key = part.key if part is not None else uwsgi.SECTION
         _require_end(order, setting, config, key)
-        patch = _patch(config.attributes.get(key, ()), _place(order, setting), setting.run)
+        options = config.attributes.get(key, ())
+        if setting.run.tyrant:
+            refuse_options(options)
+        patch = _patch(options, _place(order, setting), setting.run)
     vassal = uwsgi_vassal(
         name=order.identity,
         file=order.file,

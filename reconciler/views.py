@@ -44,6 +44,7 @@ def vassal_object(
     desired, memory, observed = record.desired, record.memory, record.observed
     vassal = (desired.vassal if desired else None) or memory.vassal
     wanted = desired is not None and desired.vassal is not None and not desired.suspended
+    owner = desired.owner if desired else (vassal.owner if vassal else None)
     processes = []
     if observed.process is not None and observed.state is LaunchState.ALIVE:
         process = observed.process
@@ -76,6 +77,7 @@ def vassal_object(
             "file": desired.file if desired else "",
             "index": record.index,
             "origins": _origins(vassal) if vassal else {},
+            "owner": f"{owner.uid}:{owner.gid}" if owner is not None else "",
             "conditions": [
                 {
                     "type": str(item.type),

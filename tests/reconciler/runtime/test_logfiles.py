@@ -147,3 +147,12 @@ def test_an_empty_pipe_that_somebody_may_write_to_has_not_ended(tmp_path: Path) 
     os.close(reading)
     file.close()
     assert (tmp_path / "a.log").read_bytes() == b"late"
+
+
+def test_each_owner_has_a_file_that_no_other_name_has() -> None:
+    names = [log_file_name("a.ini", owner) for owner in (None, 1, 2)] + [
+        log_file_name("a.ini@1"),
+        log_file_name("a.ini", 11),
+    ]
+    assert names[:3] == ["a.ini.log", "a.ini@1.log", "a.ini@2.log"]
+    assert len(set(names)) == len(names)
