@@ -3,6 +3,8 @@
 
 PYTHON ?= python3
 JOBS ?= $(shell nproc)
+# Processes that are waited for leave the processors to other tests.
+E2E_JOBS ?= $(shell expr 2 \* $(JOBS))
 N ?= 100
 
 VENV := .venv
@@ -53,7 +55,7 @@ unit: $(VENV)/.test  ## tests without processes and without waiting
 
 e2e: $(VENV)/.test compiled  ## tests of the installed command, with real processes and real uWSGI
 	@echo "== end-to-end tests"
-	@$(BIN)/python -m pytest e2e -q -n $(JOBS) --timeout 120 $(ARGS)
+	@$(BIN)/python -m pytest e2e -q -n $(E2E_JOBS) --timeout 120 $(ARGS)
 
 test: lint imports types unit e2e  ## all of the above; what continuous integration runs
 	@echo "== all good"

@@ -43,6 +43,7 @@ API = "/apis/emperor/v1"
 _PR_SET_CHILD_SUBREAPER = 36
 _LOOK_EVERY = 0.01
 _PATIENCE = 20.0
+_MERCY = 2.0
 _DEATH_PACT = 3.0  # promised: one second; the rest is for a loaded machine
 
 
@@ -393,7 +394,7 @@ class Emperor:
         complaints = []
         if self.running:
             try:
-                code = self.stop()
+                code = self._end()
                 if code != 0:
                     complaints.append(f"exit code {code} after SIGTERM")
             except AssertionError as error:
@@ -403,6 +404,14 @@ class Emperor:
         if complaints:
             complaints.append(self.last_words())
         return complaints
+
+    def _end(self) -> int:
+        """Ask it to end, and again where a vassal takes its time; the exit code."""
+        self.signal(SIGTERM)
+        try:
+            return self.wait(_MERCY)
+        except AssertionError:
+            return self.stop()
 
     def remove(self) -> None:
         """Remove its directories."""
