@@ -144,7 +144,9 @@ class Client:
             raise EmperorUnreachable(f"{text} Start it with: emperorctl run DIR") from None
         except PermissionError:
             text = f"permission denied on the control socket {self.path}"
-            raise UserError(f"{text}: only root and the user who runs the Emperor may use it") from None
+            raise UserError(
+                f"{text}: only root and the user who runs the Emperor may use it (or its group, with --socket-group)"
+            ) from None
         except TimeoutError:
             text = f"The Emperor at {self.path} did not answer within {_PATIENCE:.0f} s"
             raise EmperorUnreachable(text) from None

@@ -110,9 +110,9 @@ Follow = Annotated[bool, typer.Option("--watch", "-w", help="Go on with every ch
 def connect(ctx: typer.Context, socket: str | None) -> Client:
     """The client of the Emperor that the command line or the environment names, for as long as the command runs."""
     from emperorctl.cli.client import Client
-    from emperorctl.cli.paths import default_socket
+    from emperorctl.cli.paths import client_socket
 
-    client = Client(socket or ctx.find_root().obj or default_socket())
+    client = Client(socket or ctx.find_root().obj or client_socket())
     ctx.call_on_close(client.close)
     return client
 

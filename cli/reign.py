@@ -31,6 +31,7 @@ from emperorctl.reconciler.api.addresses import Address
 from emperorctl.reconciler.api.commands import CommandSocket
 from emperorctl.reconciler.api.events import EventLog
 from emperorctl.reconciler.api.listener import Place
+from emperorctl.reconciler.api.peers import Gate
 from emperorctl.reconciler.api.server import ControlServer
 from emperorctl.reconciler.api.stats import StatsServer
 from emperorctl.reconciler.board import Board
@@ -58,7 +59,8 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """What the Emperor was told, and what follows from it. All paths are absolute; `warnings` are for its log."""
+    """What the Emperor was told, and what follows from it. All paths are absolute; `warnings` are for its log;
+    `socket_group` is an id."""
 
     settings: Settings
     socket: str
@@ -68,6 +70,7 @@ class Orders:
     stats: Address | None = None
     commands: Place | None = None
     warnings: tuple[str, ...] = ()
+    socket_group: int | None = None
 
 
 def reign(orders: Orders, zygote: ZygoteHandle) -> int:
@@ -135,6 +138,7 @@ class _Reign:
             notify_dir=f"{orders.socket}.notify",
             heartbeat=orders.rules.heartbeat,
             hooks=EmperorHooks(orders.settings.vassals_start_hook, orders.settings.vassals_stop_hook),
+            owner=self._owner if orders.settings.emperor_tyrant else None,
         )
         self.host = LocalHost(settings, wake=self.wake, note=self.note, clock=self.clock, zygote=zygote)
         self.controller = Controller(self.store, self.host, self.clock, self.loop, orders.rules)
@@ -219,10 +223,15 @@ class _Reign:
             self.state,
             self.clock,
             sources,
+            tyrant=self.orders.settings.emperor_tyrant,
             monitors=self.sources,
+            note=self.note,
         )
         self.emperor = Emperor(parts, _about)
-        server = ControlServer(self.emperor, self.orders.socket)
+        if parts.tyrant:
+            self.events.owner = self.emperor.owner
+        gate = Gate(tyrant=self.orders.settings.emperor_tyrant, group=self.orders.socket_group)
+        server = ControlServer(self.emperor, self.orders.socket, gate=gate)
         self._listen_to_signals()
         self.tasks = [self.loop.create_task(self._observe(monitor)) for monitor in self.monitors]
         timer = self.loop.call_later(self.orders.settings.emperor_freq, self._resync)
@@ -256,6 +265,9 @@ class _Reign:
             await self.host.close()
         self.journal.line("the Emperor has ended", reason="Ended")
         return 0
+
+    def _owner(self, name: str) -> int | None:
+        return self.emperor.owner(name)
 
     def _stats(self) -> bytes:
         return self.emperor.stats()

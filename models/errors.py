@@ -4,6 +4,7 @@
     ├── UserError               the person's: says where and what to do; never retried by itself
     │   ├── ConfigError         one file, line or field is wrong (carries a Problem)
     │   ├── NotFound            there is no vassal of this name
+    │   ├── Forbidden           somebody asked for what is not theirs to see or do
     │   └── Ambiguous           a name without extension fits several vassals
     ├── WorldError              the world's: may pass by itself, so it is retried
     │   ├── SourceUnavailable   a source can't be read now; says nothing about its vassals
@@ -25,6 +26,7 @@ __all__ = [
     "ConfigError",
     "EmperorError",
     "EmperorUnreachable",
+    "Forbidden",
     "LauncherError",
     "NotFound",
     "Problem",
@@ -87,6 +89,10 @@ class NotFound(UserError):
     def __init__(self, name: str) -> None:
         super().__init__(f'vassals "{name}" not found')
         self.name = name
+
+
+class Forbidden(UserError):
+    """Who asked may not see or do this."""
 
 
 class Ambiguous(UserError):

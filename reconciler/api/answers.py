@@ -17,6 +17,7 @@ from emperorctl.models.errors import (
     Ambiguous,
     ConfigError,
     EmperorError,
+    Forbidden,
     NotFound,
     SuspendedByFile,
     UserError,
@@ -112,6 +113,8 @@ async def on_error(_request: Request, error: Exception) -> Response:
     match error:
         case Refused():
             return failure(error.code, error.reason, str(error))
+        case Forbidden():
+            return failure(403, "Forbidden", str(error))
         case NotFound():
             return failure(404, "NotFound", str(error))
         case Ambiguous():

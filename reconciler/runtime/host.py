@@ -55,6 +55,7 @@ class HostSettings:
     and for hosts where the automatic choice is not wanted. `end_patience`: seconds that `close` waits for processes.
     `notify_dir` is where notification sockets are made ("": below `log_dir`), `heartbeat` how often, in seconds, a
     vassal that has one is told to speak (0: not told). `hooks` are those that are run for every vassal.
+    `owner`, in tyrant mode: whose a vassal is; then each user's output is kept apart from that of others.
     """
 
     instance: str
@@ -65,6 +66,7 @@ class HostSettings:
     notify_dir: str = ""
     heartbeat: float = 30.0
     hooks: EmperorHooks = EmperorHooks()
+    owner: Callable[[str], int | None] | None = None
 
 
 class LocalHost:
@@ -119,7 +121,7 @@ class LocalHost:
             hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         self._reserve = Reserve()
-        self.logs = LogStore(self._loop, self._settings.log_dir, self._note)
+        self.logs = LogStore(self._loop, self._settings.log_dir, self._note, self._settings.owner)
         self._identities = Identities(self._loop)
         self.sockets = KeptSockets(
             self._loop, self._identities, self._clock, wake=self._wake, respect=self._reserve.respect
@@ -329,7 +331,7 @@ class LocalHost:
                 address = run.notify.path
             cookie = self._book.cookie(order_id)
             env = self._environments.of(run.vassal, run.generation, run.identity, cookie, address)
-            log = self.logs.path(run.name) if order.log is not None else None
+            log = order.log.path if order.log is not None else None
             where = Where(order_id, tuple(roles), self._containment.place(order_id), log, run.patched)
             data = write_order(run.vassal, env, run.identity, where)
         except (OSError, Unusable) as error:
@@ -449,9 +451,9 @@ class LocalHost:
         """Every launch that is confirmed and not over."""
         for order in self._orders.values():
             if order.pid:
-                log = order.log.fd if order.log is not None and order.log.fd >= 0 else None
+                log, path = (order.log.fd, order.log.path) if order.log is not None else (-1, None)
                 pidfd = order.pidfd if order.pidfd >= 0 and not self._containment.root else None
-                yield Survivor(order.id, order.pid, pidfd, log, self.logs.path(order.name))
+                yield Survivor(order.id, order.pid, pidfd, log if log >= 0 else None, path)
 
     def fate(self, order_id: int) -> tuple[Fate, int]:
         """What became of an unconfirmed order."""

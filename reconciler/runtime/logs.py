@@ -37,31 +37,41 @@ class LogPipe:
     ended: Callable[[], None]
     stuck: bool = False
 
+    @property
+    def path(self) -> str:
+        """The file that it leads to."""
+        return self.stream.file.path
+
 
 @dataclass(slots=True, eq=False)
 class _Stream:
-    """One vassal's log."""
+    """One vassal's log. `over`: it has become another user's, who has a log of his own."""
 
     name: str
     file: logfiles.LogFile
     pipes: set[LogPipe] = field(default_factory=set)
     followers: set[asyncio.Event] = field(default_factory=set)
     failing: bool = False
+    over: bool = False
 
 
 class LogStore:
-    """All log files of one Emperor."""
+    """All log files of one Emperor. With `owner`, which says whose a vassal is, each user's are in a directory of their
+    own, named by the uid: who takes over a name does not get to read what was printed before."""
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         directory: str,
         note: Callable[[str, Note], None],
+        owner: Callable[[str], int | None] | None = None,
+        *,
         open_max: int = OPEN_MAX,
     ) -> None:
         self._loop = loop
         self._directory = directory
         self._note = note
+        self._owner = owner
         self._open_max = open_max
         self._streams: dict[str, _Stream] = {}
         self._open: OrderedDict[str, _Stream] = OrderedDict()
@@ -72,7 +82,7 @@ class LogStore:
 
     def path(self, name: str) -> str:
         """Where this vassal's output goes, or would."""
-        return f"{self._directory}/{logfiles.log_file_name(name)}"
+        return self._path(name, None if self._owner is None else self._owner(name))
 
     def open(self, name: str, limits: Logs, uid: int, ended: Callable[[], None]) -> tuple[LogPipe, int]:
         """A new pipe for a launch, and its write end for the vassal, which its user may open again. Raises OSError."""
@@ -87,7 +97,10 @@ class LogStore:
                     self._big_pipes = False
                 # Or /dev/stdout could not be opened by it.
                 os.fchown(writing, uid, -1)
-            stream = self._stream(name, limits)
+            path = self._path(name, uid)
+            if self._owner is not None:
+                logfiles.open_directory(os.path.dirname(path))
+            stream = self._stream(name, path, limits)
             pipe = LogPipe(stream, reading, ended)
             self._loop.add_reader(reading, self._readable, pipe)
         except BaseException:
@@ -104,9 +117,15 @@ class LogStore:
             self._close_file(stream)
             del self._streams[name]
 
+    def _path(self, name: str, uid: int | None) -> str:
+        """Where the output of a vassal goes that runs as this uid."""
+        own = "" if self._owner is None else f"/{'unknown' if uid is None else uid}"
+        return f"{self._directory}{own}/{logfiles.log_file_name(name)}"
+
     async def tail(self, name: str, lines: int) -> bytes:
         """The last `lines` lines; all that is kept where negative."""
-        opened = logfiles.open_all(self.path(name), self._kept(name))
+        path = self.path(name)
+        opened = logfiles.open_all(path, self._kept(name, path))
         try:
             return await asyncio.to_thread(logfiles.tail, opened, lines)
         finally:
@@ -115,7 +134,7 @@ class LogStore:
 
     async def follow(self, name: str, lines: int) -> AsyncGenerator[bytes, None]:
         """The last `lines` lines, then whatever is written, across rotations, until the caller stops listening."""
-        stream = self._stream(name, None)
+        stream = self._stream(name, self.path(name), None)
         wake = asyncio.Event()
         stream.followers.add(wake)
         file = stream.file
@@ -132,7 +151,7 @@ class LogStore:
                     os.close(old)
             if data:
                 yield data
-            while True:
+            while not stream.over:
                 wake.clear()
                 while fd >= 0 and (data := os.pread(fd, _READ, position)):
                     position += len(data)
@@ -190,6 +209,8 @@ class LogStore:
         os.close(pipe.fd)
         pipe.fd = -1
         pipe.stream.pipes.discard(pipe)
+        if pipe.stream.over:
+            self._let_go(pipe.stream)
         pipe.ended()
 
     def _empty(self, pipe: LogPipe) -> None:
@@ -244,33 +265,46 @@ class LogStore:
 
     # --- the files ---
 
-    def _stream(self, name: str, limits: Logs | None) -> _Stream:
+    def _stream(self, name: str, path: str, limits: Logs | None) -> _Stream:
         stream = self._streams.get(name)
+        if stream is not None and stream.file.path != path:
+            stream.over = True
+            for follower in stream.followers:
+                follower.set()
+            self._let_go(stream)
+            stream = None
         if stream is None:
             known = limits or Logs()
-            stream = _Stream(name, logfiles.LogFile(self.path(name), known.max_size, known.max_files))
+            stream = _Stream(name, logfiles.LogFile(path, known.max_size, known.max_files))
             self._streams[name] = stream
         elif limits is not None:
             stream.file.max_size = limits.max_size
             stream.file.max_files = limits.max_files
         return stream
 
-    def _kept(self, name: str) -> int:
+    def _let_go(self, stream: _Stream) -> None:
+        """What is still in the pipes of one that is over goes where it belongs."""
+        if not stream.pipes:
+            self._close_file(stream)
+
+    def _kept(self, name: str, path: str) -> int:
         stream = self._streams.get(name)
-        return stream.file.max_files if stream is not None else Logs().max_files
+        known = stream is not None and stream.file.path == path
+        return stream.file.max_files if stream is not None and known else Logs().max_files
 
     def _make_room(self, stream: _Stream) -> None:
         """Have this file among the open ones, and not too many of them."""
-        if stream.name in self._open:
-            self._open.move_to_end(stream.name)
+        path = stream.file.path
+        if path in self._open:
+            self._open.move_to_end(path)
             return
         while len(self._open) >= self._open_max:
             _, oldest = self._open.popitem(last=False)
             oldest.file.close()
-        self._open[stream.name] = stream
+        self._open[path] = stream
 
     def _close_file(self, stream: _Stream) -> None:
-        self._open.pop(stream.name, None)
+        self._open.pop(stream.file.path, None)
         stream.file.close()
 
 
