@@ -115,7 +115,7 @@ class LocalHost:
     async def start(self) -> None:
         """End leftovers, then be ready to launch. Raises UserError (log directory)."""
         self._loop = asyncio.get_running_loop()
-        logfiles.open_directory(self._settings.log_dir)
+        logfiles.open_directory(self._settings.log_dir, strict=self._settings.owner is not None)
         reaper.default_child_signal()
         with contextlib.suppress(OSError, ValueError):
             hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]

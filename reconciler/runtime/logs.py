@@ -8,12 +8,14 @@ read end per running vassal, and a few hundred files open at a time.
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import os
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 
+from emperorctl.models.errors import UserError
 from emperorctl.models.status import Note, NoteType
 from emperorctl.models.vassal import Logs
 from emperorctl.reconciler.runtime import logfiles
@@ -99,7 +101,7 @@ class LogStore:
                 os.fchown(writing, uid, -1)
             path = self._path(name, uid)
             if self._owner is not None:
-                logfiles.open_directory(os.path.dirname(path))
+                _have_directory(os.path.dirname(path))
             stream = self._stream(name, path, limits)
             pipe = LogPipe(stream, reading, ended)
             self._loop.add_reader(reading, self._readable, pipe)
@@ -306,6 +308,14 @@ class LogStore:
     def _close_file(self, stream: _Stream) -> None:
         self._open.pop(stream.file.path, None)
         stream.file.close()
+
+
+def _have_directory(path: str) -> None:
+    """The directory of one user's logs. Raises OSError."""
+    try:
+        logfiles.open_directory(path)
+    except UserError as error:
+        raise OSError(errno.EPERM, str(error)) from None
 
 
 def _open_quietly(path: str) -> int:
