@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -18,6 +19,7 @@ from pydantic import (
     PlainValidator,
     model_validator,
 )
+from pydantic_core import PydanticKnownError
 
 from emperorctl.models.manifest_hooks import Hooks
 from emperorctl.models.manifest_sockets import OnDemandFields
@@ -44,6 +46,7 @@ from emperorctl.models.signals import signal_number
 __all__ = [
     "ARGUMENT_MAX",
     "UNLIMITED",
+    "FromFile",
     "LimitPair",
     "Manifest",
     "Metadata",
@@ -79,6 +82,29 @@ def _environment(value: Any) -> Any:
         if isinstance(content, str) and len(name.encode()) + len(content.encode()) + 1 > ARGUMENT_MAX:
             raise refused(f"is longer than {ARGUMENT_MAX} bytes", "pass it in a file", key=name)
     return value
+
+
+@dataclass(frozen=True, slots=True)
+class FromFile:
+    """The value of a variable that is read from this file when the process starts."""
+
+    file: str
+
+
+def _variable(value: Any) -> str | FromFile:
+    if isinstance(value, str):
+        content: str = text(value)
+        return content
+    if not isinstance(value, dict):
+        raise PydanticKnownError("string_type")
+    inner = value.get("valueFrom")
+    file = inner.get("file") if isinstance(inner, dict) and len(inner) == 1 else None
+    if len(value) != 1 or not isinstance(file, str):
+        raise refused("expected a string, or a mapping with nothing but a file", "write {valueFrom: {file: /PATH}}")
+    if not file.startswith("/") or len(file.encode()) > 4095:
+        message = f"valueFrom.file: expected an absolute path of at most 4095 bytes, got {described(file)}"
+        raise refused(message, "%d is the directory of this file")
+    return FromFile(text(file))
 
 
 def _directory(value: Any) -> Any:
@@ -169,6 +195,28 @@ Size = Annotated[
     int, PlainValidator(_size), schema_of(type=["integer", "string"], pattern="^[0-9]+(Ki|Mi|Gi)?$", minimum=1024)
 ]
 Umask = Annotated[int, PlainValidator(octal_mode), schema_of(type="string", pattern="^[0-7]{1,4}$", examples=["022"])]
+Variable = Annotated[
+    str | FromFile,
+    PlainValidator(_variable),
+    schema_of(
+        anyOf=[
+            {"type": "string"},
+            {
+                "type": "object",
+                "properties": {
+                    "valueFrom": {
+                        "type": "object",
+                        "properties": {"file": {"type": "string", "pattern": "^[/%]"}},
+                        "required": ["file"],
+                        "additionalProperties": False,
+                    }
+                },
+                "required": ["valueFrom"],
+                "additionalProperties": False,
+            },
+        ]
+    ),
+]
 Directory = Annotated[str, BeforeValidator(_directory)]
 
 
@@ -280,9 +328,12 @@ class Spec(Fields):
         Field(min_length=1, description="The program and its arguments. No shell is involved."),
     ]
     env: Annotated[
-        dict[str, Text],
+        dict[str, Variable],
         BeforeValidator(_environment),
-        Field(description="Environment variables, on top of a short base environment. Values are strings."),
+        Field(
+            description="Environment variables, on top of a short base environment. Values are strings, or with"
+            " {valueFrom: {file: PATH}} the content of a file, read by the new process as its own user and never shown."
+        ),
     ] = Field({})
     working_dir: Directory | None = Field(None, description="The directory it starts in; an absolute path.")
     user: Identity | None = Field(None, description="The user it runs as: a name or a decimal id.")

@@ -70,6 +70,8 @@ def write_order(vassal: Vassal, env: dict[str, str], identity: Identity, where: 
     }
     if identity.switch:
         order["ids"] = _ids(identity)
+    if launch.secrets:
+        order["secrets"] = launch.secrets
     if launch.override or launch.fallback:
         order |= {"override": list(launch.override), "fallback": list(launch.fallback)}
     if launch.patch is not None:

@@ -18,6 +18,7 @@ from . import clone  # noqa: TID251
 from .execute import Steps, find_and_execute  # noqa: TID251
 from .patch import STDERR, carry_out  # noqa: TID251
 from .rights import drop  # noqa: TID251
+from .secretfiles import read_secrets  # noqa: TID251
 
 __all__ = ["FIRST_FD", "Frame", "become"]
 
@@ -51,6 +52,8 @@ def become(order: dict[str, Any], frame: Frame) -> NoReturn:
     steps = Steps()
     try:
         _prepare(order, frame, steps)
+        if order.get("secrets"):
+            read_secrets(order, steps)
         if "listen0" in frame.fds:
             order["env"]["LISTEN_PID"] = str(os.getpid())
         _execute(order, frame, steps)
