@@ -84,6 +84,12 @@ class Client:
             self._response.close()
         self._connection.close()
 
+    def connect(self) -> socket.socket:
+        """A connection to speak over without HTTP's client. To be called within `named_errors`."""
+        self._connection.connect()
+        connection: socket.socket = self._connection.sock
+        return connection
+
     def get(self, path: str, **query: str) -> Any:
         """The document at `path`. Raises Refusal, EmperorUnreachable or UserError."""
         return self._ask("GET", path, query)
@@ -94,7 +100,7 @@ class Client:
 
     def chunks(self, path: str, **query: str) -> Iterator[bytes]:
         """A stream as it comes, until the Emperor ends it."""
-        with self._named_errors():
+        with self.named_errors():
             response = self._send("GET", path, query)
             self._patient(response)
             while data := response.read1(65536):
@@ -104,7 +110,7 @@ class Client:
 
     def changes(self, path: str, **query: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """A watch: (ADDED|MODIFIED|DELETED, object), until the Emperor ends it."""
-        with self._named_errors():
+        with self.named_errors():
             response = self._send("GET", path, {**query, "watch": "true"})
             self._patient(response)
             while line := response.readline():
@@ -115,7 +121,7 @@ class Client:
         raise EmperorUnreachable(f"The Emperor at {self.path} ended the watch: it is stopping")
 
     def _ask(self, method: str, path: str, query: dict[str, str], body: object = None) -> Any:
-        with self._named_errors():
+        with self.named_errors():
             response = self._send(method, path, query, body)
             return json.loads(response.read())
 
@@ -136,7 +142,8 @@ class Client:
             self._connection.sock.settimeout(None)
 
     @contextmanager
-    def _named_errors(self) -> Iterator[None]:
+    def named_errors(self) -> Iterator[None]:
+        """Within this, whatever goes wrong with the connection is EmperorUnreachable or UserError, in words."""
         try:
             yield
         except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):

@@ -226,6 +226,7 @@ class _Reign:
             tyrant=self.orders.settings.emperor_tyrant,
             monitors=self.sources,
             note=self.note,
+            execute=self.host.execs.start,
         )
         self.emperor = Emperor(parts, _about)
         if parts.tyrant:

@@ -5,6 +5,7 @@
     │   ├── ConfigError         one file, line or field is wrong (carries a Problem)
     │   ├── NotFound            there is no vassal of this name
     │   ├── Forbidden           somebody asked for what is not theirs to see or do
+    │   ├── NotRunning          the vassal has no process that this could be done with
     │   └── Ambiguous           a name without extension fits several vassals
     ├── WorldError              the world's: may pass by itself, so it is retried
     │   ├── SourceUnavailable   a source can't be read now; says nothing about its vassals
@@ -29,6 +30,7 @@ __all__ = [
     "Forbidden",
     "LauncherError",
     "NotFound",
+    "NotRunning",
     "Problem",
     "SourceUnavailable",
     "UserError",
@@ -102,6 +104,13 @@ class Ambiguous(UserError):
         self.name = name
         self.candidates = tuple(sorted(candidates))
         super().__init__(f'vassals "{name}" could be any of: {", ".join(self.candidates)}; give the full name')
+
+
+class NotRunning(UserError):
+    """What was asked needs a process of the vassal's, and it has none."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f'vassal "{name}" does not run now: see emperorctl describe {name}')
 
 
 class SuspendedByFile(UserError):

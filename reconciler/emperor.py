@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+import shlex
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from emperorctl.models.errors import NotFound, SuspendedByFile, UserError
+from emperorctl.models.execution import Execution
 from emperorctl.models.names import printable, the_one
 from emperorctl.models.observed import LaunchState
 from emperorctl.models.status import Note, NoteType
 from emperorctl.models.vassal import Desired, Launch, Suspender
 from emperorctl.reconciler.api.events import EventLog
-from emperorctl.reconciler.api.facade import LogView
+from emperorctl.reconciler.api.facade import Attached, LogView
 from emperorctl.reconciler.board import Board
 from emperorctl.reconciler.clock import Clock
 from emperorctl.reconciler.controller import Controller
@@ -30,13 +32,15 @@ from emperorctl.reconciler.views import timestamp
 __all__ = ["Emperor", "Parts"]
 
 _log = logging.getLogger(__name__)
+_SHOWN = 200
 _EXTENSIONS = (".ini", ".xml", ".yml", ".yaml", ".json", ".js")
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What an Emperor is made of. `sources` are its monitors' addresses, of which `monitors` knows more; `tyrant`:
-    files decide who vassals run as. `note` is told what was ordered, if not the events alone."""
+    files decide who vassals run as. `note` is told what was ordered, if not the events alone; `execute` runs
+    commands within vassals."""
 
     store: DesiredStore
     controller: Controller
@@ -49,6 +53,7 @@ class Parts:
     tyrant: bool = False
     monitors: Sources | None = None
     note: Callable[[str, Note], None] | None = None
+    execute: Callable[[str, Execution, int | None], Awaitable[Attached]] | None = None
 
 
 class Emperor:
@@ -177,6 +182,17 @@ class Emperor:
         self._known(name)
         self._ordered(name, "StopCommanded", "commanded to stop; waits for spawn", by)
         self._parts.store.wait(name, True)
+
+    async def execute(self, name: str, what: Execution, by: str = "", uid: int | None = None) -> Attached:
+        """Run a command within a vassal (which runs as `uid`, if one is given); returns once its program runs.
+
+        Raises NotFound, NotRunning, UserError where it can't be executed.
+        """
+        self._known(name)
+        if self._parts.execute is None:
+            raise UserError("this Emperor runs no commands")
+        self._ordered(name, "ExecOrdered", f"to run: {printable(shlex.join(what.command))[:_SHOWN]}", by)
+        return await self._parts.execute(name, what, uid)
 
     def monitors(self) -> list[dict[str, Any]]:
         """An API object for each source."""

@@ -19,6 +19,7 @@ from emperorctl.models.errors import (
     EmperorError,
     Forbidden,
     NotFound,
+    NotRunning,
     SuspendedByFile,
     UserError,
     WorldError,
@@ -119,6 +120,8 @@ async def on_error(_request: Request, error: Exception) -> Response:
             return failure(404, "NotFound", str(error))
         case Ambiguous():
             return failure(409, "Ambiguous", str(error))
+        case NotRunning():
+            return failure(409, "NotRunning", str(error))
         case SuspendedByFile():
             return failure(409, "SuspendedByFile", str(error))
         case ConfigError():

@@ -5,12 +5,15 @@ Real: `reconciler.emperor.Emperor` with its board and log store. Fake: `tests.fa
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
+from emperorctl.models.execution import Execution
+from emperorctl.models.observed import Exit
 from emperorctl.reconciler.api.events import EventLog
 
-__all__ = ["BoardView", "EmperorFacade", "LogView"]
+__all__ = ["Attached", "BoardView", "EmperorFacade", "LogView"]
 
 
 class BoardView(Protocol):
@@ -65,6 +68,20 @@ class LogView(Protocol):
         ...
 
 
+class Attached(Protocol):
+    """A command that runs within a vassal. Real: `runtime.execs.Attached`."""
+
+    over: asyncio.Future[Exit]
+
+    def take(self) -> list[int]:
+        """The far ends of its terminal or its streams; the caller's from then on."""
+        ...
+
+    def kill(self) -> None:
+        """End it and all that it started."""
+        ...
+
+
 class EmperorFacade(Protocol):
     """The Emperor as its API sees it. A name that a method gets is a full name, as `resolve` gives it; `by` is who
     gives an order, in words."""
@@ -108,6 +125,10 @@ class EmperorFacade(Protocol):
 
     def clear_blacklist(self, names: Sequence[str] | None, by: str = "") -> list[str]:
         """Pardon these vassals (all for None); the names that were on the list."""
+        ...
+
+    async def execute(self, name: str, what: Execution, by: str = "", uid: int | None = None) -> Attached:
+        """Run a command within a vassal (which runs as `uid`, if one is given); returns once its program runs."""
         ...
 
     def monitors(self) -> list[dict[str, Any]]:

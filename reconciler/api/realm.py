@@ -13,10 +13,11 @@ from dataclasses import replace
 from typing import Any, NoReturn
 
 from emperorctl.models.errors import Forbidden, NotFound
+from emperorctl.models.execution import Execution
 from emperorctl.models.names import printable, the_one
 from emperorctl.models.status import ConditionType, Note
 from emperorctl.reconciler.api.answers import object_bytes
-from emperorctl.reconciler.api.facade import EmperorFacade, LogView
+from emperorctl.reconciler.api.facade import Attached, EmperorFacade, LogView
 from emperorctl.reconciler.api.peers import Reach
 from emperorctl.reconciler.board import Board
 from emperorctl.reconciler.clock import Clock, SystemClock
@@ -77,6 +78,10 @@ class Realm:
         asked = sorted(self.board.names()) if names is None else names
         own = [name for name in asked if names is not None or self.owner(name) is not None]
         return self._whole.clear_blacklist(list(map(self._own, own)), by) if own else []
+
+    async def execute(self, name: str, what: Execution, by: str = "", uid: int | None = None) -> Attached:
+        """Run a command within a vassal."""
+        return await self._whole.execute(self._own(name), what, by, self.uid)
 
     def monitors(self) -> NoReturn:
         """Sources hold the vassals of many."""

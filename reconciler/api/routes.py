@@ -19,6 +19,7 @@ from emperorctl.models.errors import Ambiguous, NotFound
 from emperorctl.reconciler.api import answers, lastwords, watches
 from emperorctl.reconciler.api.answers import Refused
 from emperorctl.reconciler.api.facade import EmperorFacade
+from emperorctl.reconciler.api.handover import Handover, read_execution
 from emperorctl.reconciler.api.selectors import Selector, parse_selector
 from emperorctl.reconciler.api.streams import Stream, pieces
 
@@ -47,6 +48,7 @@ def routes() -> list[Route]:
         order("reload", lambda emperor, name, by: emperor.reload(name, by)),
         order("stop", lambda emperor, name, by: emperor.stop(name, by)),
         order("start", lambda emperor, name, by: emperor.start(name, by)),
+        Route(f"{_VASSALS}/{{name}}/exec", _exec, methods=["POST"]),
         Route("/apis/emperor/v1/reload", _reload_all, methods=["POST"]),
         Route(_BLACKLIST, _blacklist),
         Route(f"{_BLACKLIST}/clear", _clear_blacklist, methods=["POST"]),
@@ -101,6 +103,21 @@ async def _log(request: Request) -> Response | Stream:
         return Stream(request, _emperor(request).logs.follow(name, lines), media)
     text = await _emperor(request).logs.tail(name, lines)
     return Stream(request, pieces(_cut(text)), media, len(text))
+
+
+async def _exec(request: Request) -> Handover:
+    """Run a command within a vassal, and give this connection to it."""
+    name = _name(request)
+    what = read_execution(await request.body())
+    ration = request.state.ration
+    if not ration.take():
+        raise Refused(429, "TooManyRequests", "too many watches, logs and commands are open at once; end one")
+    try:
+        attached = await _emperor(request).execute(name, what, _caller(request))
+    except BaseException:
+        ration.give_back()
+        raise
+    return Handover(request, attached, ration)
 
 
 async def _reload_all(request: Request) -> Response:

@@ -46,7 +46,7 @@ class Stream:
             await self._answer(receive, send)
             return
         if not self._ration.take():
-            message = "you have too many watches and logs open at once; end one of them"
+            message = "too many watches, logs and commands are open at once; end one"
             await failure(429, "TooManyRequests", message, close=True)(scope, receive, send)
             return
         try:

@@ -26,6 +26,7 @@ from emperorctl.reconciler.runtime.configpipe import ConfigPipe
 from emperorctl.reconciler.runtime.containment import Containment
 from emperorctl.reconciler.runtime.descriptors import Reserve
 from emperorctl.reconciler.runtime.environment import Environments
+from emperorctl.reconciler.runtime.execs import Execs
 from emperorctl.reconciler.runtime.hooks import Means
 from emperorctl.reconciler.runtime.identity import Identities, Identity, IdentityError
 from emperorctl.reconciler.runtime.launcher import Fate, Launcher, Outcome, Prepared, Survivor
@@ -103,6 +104,7 @@ class LocalHost:
         self._identities: Identities
         self.logs: LogStore
         self.sockets: KeptSockets
+        self.execs: Execs
         self.leftovers: list[leftovers.Leftover] = []
 
     # --- life ---
@@ -141,6 +143,7 @@ class LocalHost:
         self._orders = self._book.orders
         self._containment = self._book.contained_by = self._contain(place)
         self._launcher = Launcher(self._loop, self._zygote, self)
+        self.execs = Execs(self._means(), self._runs)
         self._phases = Phases(self._settings.hooks, self._means(), note=self._note, changed=self._hook_changed)
         self._launcher.open()
         if reaper.adopts() or not self._containment.root:
@@ -150,6 +153,7 @@ class LocalHost:
     async def close(self) -> None:
         """SIGKILL for whatever still runs, then let go of everything: logs drained, zygote and cgroups gone."""
         self._phases.close()
+        self.execs.close()
         for run in {*self._runs.values(), *self._mains.values()}:
             self._end_run(run)
         await self._book.all_gone(self._settings.end_patience)
@@ -385,6 +389,7 @@ class LocalHost:
         os.close(run.pidfd)
         run.pidfd = -1
         del self._mains[run.pid]
+        self.execs.ended(run)
         # First, for its last words may still lie in a socket, and belong to how it ended.
         order = self._retire(run)
         before = self._observed.get(run.name)

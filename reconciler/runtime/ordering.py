@@ -35,13 +35,16 @@ class Unusable(Exception):
 @dataclass(frozen=True, slots=True)
 class Where:
     """What is decided anew for each order: its id, the roles of its descriptors in the order they are sent,
-    its cgroup, its log file, and whom a binary patch changes to."""
+    its cgroup, its log file, and whom a binary patch changes to. `enter` is the pid of a process to go where it is, for
+    which there is a descriptor of that role; `terminal`: standard input is one."""
 
     id: int
     roles: tuple[str, ...]
     cgroup: str | None
     log: str | None
     patched: Identity | None = None
+    enter: int = 0
+    terminal: bool = False
 
 
 def socket_roles(on_demand: OnDemand | None) -> list[str]:
@@ -70,6 +73,8 @@ def write_order(vassal: Vassal, env: dict[str, str], identity: Identity, where: 
     }
     if identity.switch:
         order["ids"] = _ids(identity)
+    if where.enter:
+        order |= {"enter": where.enter, "terminal": where.terminal}
     if launch.secrets:
         order["secrets"] = launch.secrets
     if launch.override or launch.fallback:

@@ -11,9 +11,12 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+from emperorctl.models.errors import NotRunning
+from emperorctl.models.execution import Execution
 from emperorctl.models.names import the_one
 from emperorctl.models.status import Note, NoteType
 from emperorctl.reconciler.api.events import EventLog
+from emperorctl.reconciler.api.facade import Attached
 from emperorctl.reconciler.board import Board
 
 __all__ = ["BORN", "FakeEmperor", "FakeLogs", "SetClock", "vassal"]
@@ -196,6 +199,10 @@ class FakeEmperor:
         held = [name for name in names or self.objects if self.objects[name]["status"]["blacklist"]]
         self._order(f"clear {' '.join(held)}", by)
         return held
+
+    async def execute(self, name: str, what: Execution, by: str = "", uid: int | None = None) -> Attached:
+        self._order(f"exec {name} {uid} {what}", by)
+        raise NotRunning(name)
 
     def monitors(self) -> list[dict[str, Any]]:
         return self.sources
