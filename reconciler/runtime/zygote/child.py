@@ -35,7 +35,8 @@ class Frame:
     """What a new process finds around it: descriptors already received, and facts of the zygote.
 
     `fds` maps a role (`in`, `out`, `err`, then any others in the order of their places: `listen0`, `listen1` …, then
-    `protocol`, `config`; and `enter`, the pidfd of a process to go where it is) to a descriptor. `join` is the directory of a cgroup still to be joined.
+    `protocol`, `config`; and `enter`, the pidfd of a process to go where it is) to a descriptor. `join` is the
+    directory of a cgroup still to be joined.
     """
 
     __slots__ = ("emperor", "fds", "join", "nofile", "status")

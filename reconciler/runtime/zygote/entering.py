@@ -1,7 +1,7 @@
 """Going where another process is: its namespaces, its root directory, and with no more privileges than it may gain.
 
-Called by `child` for commands that are run within a vassal (`exec`). What the vassal's main process has is read from the
-kernel, through its pidfd and a descriptor of its directory in /proc: a number alone could have become another's.
+Called by `child` for commands that are run within a vassal (`exec`). What the vassal's main process has is read from
+the kernel, through its pidfd and a descriptor of its directory in /proc: a number alone could have become another's.
 """
 
 from __future__ import annotations
