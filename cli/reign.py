@@ -138,7 +138,7 @@ class _Reign:
             notify_dir=f"{orders.socket}.notify",
             heartbeat=orders.rules.heartbeat,
             hooks=EmperorHooks(orders.settings.vassals_start_hook, orders.settings.vassals_stop_hook),
-            owner=self._owner if orders.settings.emperor_tyrant else None,
+            tyrant=orders.settings.emperor_tyrant,
         )
         self.host = LocalHost(settings, wake=self.wake, note=self.note, clock=self.clock, zygote=zygote)
         self.controller = Controller(self.store, self.host, self.clock, self.loop, orders.rules)
@@ -266,9 +266,6 @@ class _Reign:
             await self.host.close()
         self.journal.line("the Emperor has ended", reason="Ended")
         return 0
-
-    def _owner(self, name: str) -> int | None:
-        return self.emperor.owner(name)
 
     def _stats(self) -> bytes:
         return self.emperor.stats()

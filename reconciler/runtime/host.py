@@ -55,8 +55,8 @@ class HostSettings:
     `environ` is what uWSGI vassals inherit. `containment` is `auto`, `cgroup` or `tree`; the last two are for tests
     and for hosts where the automatic choice is not wanted. `end_patience`: seconds that `close` waits for processes.
     `notify_dir` is where notification sockets are made ("": below `log_dir`), `heartbeat` how often, in seconds, a
-    vassal that has one is told to speak (0: not told). `hooks` are those that are run for every vassal.
-    `owner`, in tyrant mode: whose a vassal is; then each user's output is kept apart from that of others.
+    vassal that has one is told to speak (0: not told). `hooks` are those that are run for every vassal. `tyrant`:
+    they are of users who don't trust each other.
     """
 
     instance: str
@@ -67,7 +67,7 @@ class HostSettings:
     notify_dir: str = ""
     heartbeat: float = 30.0
     hooks: EmperorHooks = EmperorHooks()
-    owner: Callable[[str], int | None] | None = None
+    tyrant: bool = False
 
 
 class LocalHost:
@@ -117,13 +117,13 @@ class LocalHost:
     async def start(self) -> None:
         """End leftovers, then be ready to launch. Raises UserError (log directory)."""
         self._loop = asyncio.get_running_loop()
-        logfiles.open_directory(self._settings.log_dir, strict=self._settings.owner is not None)
+        logfiles.open_directory(self._settings.log_dir, strict=self._settings.tyrant)
         reaper.default_child_signal()
         with contextlib.suppress(OSError, ValueError):
             hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         self._reserve = Reserve()
-        self.logs = LogStore(self._loop, self._settings.log_dir, self._note, self._settings.owner)
+        self.logs = LogStore(self._loop, self._settings.log_dir, self._note)
         self._identities = Identities(self._loop)
         self.sockets = KeptSockets(
             self._loop, self._identities, self._clock, wake=self._wake, respect=self._reserve.respect
@@ -335,7 +335,7 @@ class LocalHost:
                 address = run.notify.path
             cookie = self._book.cookie(order_id)
             env = self._environments.of(run.vassal, run.generation, run.identity, cookie, address)
-            log = order.log.path if order.log is not None else None
+            log = self.logs.path(run.name) if order.log is not None else None
             where = Where(order_id, tuple(roles), self._containment.place(order_id), log, run.patched)
             data = write_order(run.vassal, env, run.identity, where)
         except (OSError, Unusable) as error:
@@ -456,9 +456,9 @@ class LocalHost:
         """Every launch that is confirmed and not over."""
         for order in self._orders.values():
             if order.pid:
-                log, path = (order.log.fd, order.log.path) if order.log is not None else (-1, None)
+                log = order.log.fd if order.log is not None and order.log.fd >= 0 else None
                 pidfd = order.pidfd if order.pidfd >= 0 and not self._containment.root else None
-                yield Survivor(order.id, order.pid, pidfd, log if log >= 0 else None, path)
+                yield Survivor(order.id, order.pid, pidfd, log, self.logs.path(order.name))
 
     def fate(self, order_id: int) -> tuple[Fate, int]:
         """What became of an unconfirmed order."""

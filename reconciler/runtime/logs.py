@@ -8,14 +8,12 @@ read end per running vassal, and a few hundred files open at a time.
 from __future__ import annotations
 
 import asyncio
-import errno
 import fcntl
 import os
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 
-from emperorctl.models.errors import UserError
 from emperorctl.models.status import Note, NoteType
 from emperorctl.models.vassal import Logs
 from emperorctl.reconciler.runtime import logfiles
@@ -39,41 +37,31 @@ class LogPipe:
     ended: Callable[[], None]
     stuck: bool = False
 
-    @property
-    def path(self) -> str:
-        """The file that it leads to."""
-        return self.stream.file.path
-
 
 @dataclass(slots=True, eq=False)
 class _Stream:
-    """One vassal's log. `over`: it has become another user's, who has a log of his own."""
+    """One vassal's log."""
 
     name: str
     file: logfiles.LogFile
     pipes: set[LogPipe] = field(default_factory=set)
     followers: set[asyncio.Event] = field(default_factory=set)
     failing: bool = False
-    over: bool = False
 
 
 class LogStore:
-    """All log files of one Emperor. With `owner`, which says whose a vassal is, each user's are in a directory of their
-    own, named by the uid: who takes over a name does not get to read what was printed before."""
+    """All log files of one Emperor."""
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         directory: str,
         note: Callable[[str, Note], None],
-        owner: Callable[[str], int | None] | None = None,
-        *,
         open_max: int = OPEN_MAX,
     ) -> None:
         self._loop = loop
         self._directory = directory
         self._note = note
-        self._owner = owner
         self._open_max = open_max
         self._streams: dict[str, _Stream] = {}
         self._open: OrderedDict[str, _Stream] = OrderedDict()
@@ -84,7 +72,7 @@ class LogStore:
 
     def path(self, name: str) -> str:
         """Where this vassal's output goes, or would."""
-        return self._path(name, None if self._owner is None else self._owner(name))
+        return f"{self._directory}/{logfiles.log_file_name(name)}"
 
     def open(self, name: str, limits: Logs, uid: int, ended: Callable[[], None]) -> tuple[LogPipe, int]:
         """A new pipe for a launch, and its write end for the vassal, which its user may open again. Raises OSError."""
@@ -99,10 +87,7 @@ class LogStore:
                     self._big_pipes = False
                 # Or /dev/stdout could not be opened by it.
                 os.fchown(writing, uid, -1)
-            path = self._path(name, uid)
-            if self._owner is not None:
-                _have_directory(os.path.dirname(path))
-            stream = self._stream(name, path, limits)
+            stream = self._stream(name, limits)
             pipe = LogPipe(stream, reading, ended)
             self._loop.add_reader(reading, self._readable, pipe)
         except BaseException:
@@ -119,15 +104,9 @@ class LogStore:
             self._close_file(stream)
             del self._streams[name]
 
-    def _path(self, name: str, uid: int | None) -> str:
-        """Where the output of a vassal goes that runs as this uid."""
-        own = "" if self._owner is None else f"/{'unknown' if uid is None else uid}"
-        return f"{self._directory}{own}/{logfiles.log_file_name(name)}"
-
     async def tail(self, name: str, lines: int) -> bytes:
         """The last `lines` lines; all that is kept where negative."""
-        path = self.path(name)
-        opened = logfiles.open_all(path, self._kept(name, path))
+        opened = logfiles.open_all(self.path(name), self._kept(name))
         try:
             return await asyncio.to_thread(logfiles.tail, opened, lines)
         finally:
@@ -136,7 +115,7 @@ class LogStore:
 
     async def follow(self, name: str, lines: int) -> AsyncGenerator[bytes, None]:
         """The last `lines` lines, then whatever is written, across rotations, until the caller stops listening."""
-        stream = self._stream(name, self.path(name), None)
+        stream = self._stream(name, None)
         wake = asyncio.Event()
         stream.followers.add(wake)
         file = stream.file
@@ -153,7 +132,7 @@ class LogStore:
                     os.close(old)
             if data:
                 yield data
-            while not stream.over:
+            while True:
                 wake.clear()
                 while fd >= 0 and (data := os.pread(fd, _READ, position)):
                     position += len(data)
@@ -211,8 +190,6 @@ class LogStore:
         os.close(pipe.fd)
         pipe.fd = -1
         pipe.stream.pipes.discard(pipe)
-        if pipe.stream.over:
-            self._let_go(pipe.stream)
         pipe.ended()
 
     def _empty(self, pipe: LogPipe) -> None:
@@ -267,55 +244,34 @@ class LogStore:
 
     # --- the files ---
 
-    def _stream(self, name: str, path: str, limits: Logs | None) -> _Stream:
+    def _stream(self, name: str, limits: Logs | None) -> _Stream:
         stream = self._streams.get(name)
-        if stream is not None and stream.file.path != path:
-            stream.over = True
-            for follower in stream.followers:
-                follower.set()
-            self._let_go(stream)
-            stream = None
         if stream is None:
             known = limits or Logs()
-            stream = _Stream(name, logfiles.LogFile(path, known.max_size, known.max_files))
+            stream = _Stream(name, logfiles.LogFile(self.path(name), known.max_size, known.max_files))
             self._streams[name] = stream
         elif limits is not None:
             stream.file.max_size = limits.max_size
             stream.file.max_files = limits.max_files
         return stream
 
-    def _let_go(self, stream: _Stream) -> None:
-        """What is still in the pipes of one that is over goes where it belongs."""
-        if not stream.pipes:
-            self._close_file(stream)
-
-    def _kept(self, name: str, path: str) -> int:
+    def _kept(self, name: str) -> int:
         stream = self._streams.get(name)
-        known = stream is not None and stream.file.path == path
-        return stream.file.max_files if stream is not None and known else Logs().max_files
+        return stream.file.max_files if stream is not None else Logs().max_files
 
     def _make_room(self, stream: _Stream) -> None:
         """Have this file among the open ones, and not too many of them."""
-        path = stream.file.path
-        if path in self._open:
-            self._open.move_to_end(path)
+        if stream.name in self._open:
+            self._open.move_to_end(stream.name)
             return
         while len(self._open) >= self._open_max:
             _, oldest = self._open.popitem(last=False)
             oldest.file.close()
-        self._open[path] = stream
+        self._open[stream.name] = stream
 
     def _close_file(self, stream: _Stream) -> None:
-        self._open.pop(stream.file.path, None)
+        self._open.pop(stream.name, None)
         stream.file.close()
-
-
-def _have_directory(path: str) -> None:
-    """The directory of one user's logs. Raises OSError."""
-    try:
-        logfiles.open_directory(path)
-    except UserError as error:
-        raise OSError(errno.EPERM, str(error)) from None
 
 
 def _open_quietly(path: str) -> int:

@@ -72,37 +72,3 @@ def test_a_disk_that_refuses_keeps_the_data_in_the_pipe_and_says_so_once(tmp_pat
         store.close()
 
     asyncio.run(scene())
-
-
-def test_who_takes_over_a_name_does_not_read_what_was_printed_before(tmp_path: Path) -> None:
-    async def scene() -> None:
-        owners = {"a": 1001}
-        log_dir = tmp_path / "logs"
-        log_dir.mkdir(mode=0o700)
-        store = LogStore(asyncio.get_running_loop(), str(log_dir), lambda name, note: None, owners.get)
-        store._big_pipes = False
-        ended: list[str] = []
-        following = store.follow("a", 10)
-        first = asyncio.create_task(anext(following))
-        _, old = store.open("a", Logs(), 1001, lambda: ended.append("old"))
-        os.write(old, b"hers\n")
-        assert await first == b"hers\n"
-        owners["a"] = 1002
-        _, new = store.open("a", Logs(), 1002, lambda: ended.append("new"))
-        os.write(old, b"her last\n")
-        os.write(new, b"his\n")
-        os.close(old)
-        os.close(new)
-        while len(ended) < 2:  # noqa: ASYNC110
-            await asyncio.sleep(0)
-        assert [line async for line in following] in ([], [b"her last\n"])
-        assert await store.tail("a", -1) == b"his\n"
-        owners["a"] = 1001
-        assert await store.tail("a", -1) == b"hers\nher last\n"
-        owners["a"] = None  # type: ignore[assignment]
-        assert await store.tail("a", -1) == b""
-        store.forget("a")
-        assert not store._streams and not store._open
-        store.close()
-
-    asyncio.run(scene())
