@@ -31,7 +31,7 @@ from emperorctl.reconciler.api.addresses import Address
 from emperorctl.reconciler.api.commands import CommandSocket
 from emperorctl.reconciler.api.events import EventLog
 from emperorctl.reconciler.api.listener import Place
-from emperorctl.reconciler.api.peers import Gate
+from emperorctl.reconciler.api.peers import Admission
 from emperorctl.reconciler.api.server import ControlServer
 from emperorctl.reconciler.api.stats import StatsServer
 from emperorctl.reconciler.board import Board
@@ -231,7 +231,7 @@ class _Reign:
         self.emperor = Emperor(parts, _about)
         if parts.tyrant:
             self.events.owner = self.emperor.owner
-        gate = Gate(tyrant=self.orders.settings.emperor_tyrant, group=self.orders.socket_group)
+        gate = Admission(tyrant=self.orders.settings.emperor_tyrant, group=self.orders.socket_group)
         server = ControlServer(self.emperor, self.orders.socket, gate=gate)
         self._listen_to_signals()
         self.tasks = [self.loop.create_task(self._observe(monitor)) for monitor in self.monitors]

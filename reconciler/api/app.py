@@ -18,7 +18,7 @@ from emperorctl.models.errors import EmperorError
 from emperorctl.models.names import printable
 from emperorctl.reconciler.api.answers import failure, on_error, on_http_error
 from emperorctl.reconciler.api.facade import EmperorFacade
-from emperorctl.reconciler.api.peers import Gate, Peer, Reach
+from emperorctl.reconciler.api.peers import Admission, Peer, Reach
 from emperorctl.reconciler.api.protocol import BODY_MAX
 from emperorctl.reconciler.api.rations import Rations
 from emperorctl.reconciler.api.routes import routes
@@ -32,7 +32,7 @@ class ControlApp:
     """The gate before the routes. `emperor_of` gives the Emperor that a reach is allowed; `closing` is set when the
     server goes, and ends every stream."""
 
-    def __init__(self, gate: Gate, emperor_of: Callable[[Reach], EmperorFacade], rations: Rations) -> None:
+    def __init__(self, gate: Admission, emperor_of: Callable[[Reach], EmperorFacade], rations: Rations) -> None:
         self.closing = asyncio.Event()
         self._gate = gate
         self._emperor_of = emperor_of

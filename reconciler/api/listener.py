@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from emperorctl.models.errors import UserError
 from emperorctl.reconciler.api.addresses import Address, UnixAddress
-from emperorctl.reconciler.api.peers import Gate
+from emperorctl.reconciler.api.peers import Admission
 
 __all__ = ["PATH_MAX", "Listener", "Place", "control_place", "make_directory", "refuse", "remove_stale"]
 
@@ -57,7 +57,7 @@ class Place:
     everybody: bool = False
 
 
-def control_place(path: str, gate: Gate) -> Place:
+def control_place(path: str, gate: Admission) -> Place:
     """The control socket at `path`, for those whom the gate may let in. The caller holds the Emperor's lock."""
     address = UnixAddress(path)
     return Place(

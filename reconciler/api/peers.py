@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from emperorctl.models.errors import UserError
 from emperorctl.models.names import printable
 
-__all__ = ["EVERYTHING", "Gate", "Peer", "Reach", "group_id", "may_command", "peer_of"]
+__all__ = ["EVERYTHING", "Admission", "Peer", "Reach", "group_id", "may_command", "peer_of"]
 
 _UCRED = struct.Struct("iII")
 _SO_PEERGROUPS = 59
@@ -54,7 +54,7 @@ def _own() -> frozenset[int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
+class Admission:
     """The rule of one Emperor. `masters` may do everything, as may the members of the group with id `group`;
     `tyrant`: everybody else reaches the vassals that run as their own uid."""
 

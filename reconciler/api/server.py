@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from emperorctl.reconciler.api.connections import Connections
 from emperorctl.reconciler.api.facade import EmperorFacade
 from emperorctl.reconciler.api.listener import Listener, control_place, refuse
-from emperorctl.reconciler.api.peers import EVERYTHING, Gate, Peer, Reach, peer_of
+from emperorctl.reconciler.api.peers import EVERYTHING, Admission, Peer, Reach, peer_of
 from emperorctl.reconciler.api.rations import Allowance, Rations
 
 if TYPE_CHECKING:
@@ -56,12 +56,12 @@ class ControlServer:
     """The API of one Emperor at one Unix socket, for those whom `gate` lets in. The caller holds the Emperor's lock."""
 
     def __init__(
-        self, emperor: EmperorFacade, socket_path: str, limits: Limits = Limits(), gate: Gate | None = None
+        self, emperor: EmperorFacade, socket_path: str, limits: Limits = Limits(), gate: Admission | None = None
     ) -> None:
         self.socket_path = socket_path
         self._emperor = emperor
         self._limits = limits
-        self._gate = gate or Gate()
+        self._gate = gate or Admission()
         self._rations: Rations
         self._realms: Realms | None = None
         self._others = self._strangers = 0

@@ -13,7 +13,7 @@ from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
 
-from emperorctl.reconciler.api.peers import Gate
+from emperorctl.reconciler.api.peers import Admission
 from emperorctl.reconciler.api.server import ControlServer, Limits
 from tests.fakes.emperor import FakeEmperor
 
@@ -72,7 +72,7 @@ def served(
     path: Path,
     scenario: Callable[[str], Awaitable[Any]],
     limits: Limits | None = None,
-    gate: Gate | None = None,
+    gate: Admission | None = None,
 ) -> Any:
     """Run the scenario, which gets the socket's path, in the loop of a real control server."""
 

@@ -15,7 +15,7 @@ from emperorctl.models.execution import Execution, Size
 from emperorctl.models.observed import Exit
 from emperorctl.reconciler.api.answers import Refused
 from emperorctl.reconciler.api.handover import read_execution
-from emperorctl.reconciler.api.peers import Gate
+from emperorctl.reconciler.api.peers import Admission
 from emperorctl.reconciler.api.rations import Allowance
 from emperorctl.reconciler.api.server import Limits
 from tests.fakes.control import ask, request, served
@@ -23,7 +23,7 @@ from tests.fakes.emperor import FakeEmperor, vassal
 
 EXEC = "/apis/emperor/v1/vassals/shop/exec"
 BODY = b'{"command": ["id"]}'
-NOBODY = Gate(tyrant=True, masters=frozenset())
+NOBODY = Admission(tyrant=True, masters=frozenset())
 
 
 class FakeAttached:

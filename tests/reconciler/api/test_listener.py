@@ -11,13 +11,13 @@ import pytest
 
 from emperorctl.models.errors import UserError
 from emperorctl.reconciler.api.listener import PATH_MAX, Listener, control_place
-from emperorctl.reconciler.api.peers import Gate, Peer, may_command, peer_of
+from emperorctl.reconciler.api.peers import Admission, Peer, may_command, peer_of
 from tests.fakes.control import ask, served
 from tests.fakes.emperor import FakeEmperor
 
 
 def opened(path: Path) -> Listener:
-    listener = Listener(control_place(str(path), Gate()), lambda connection: connection.close())
+    listener = Listener(control_place(str(path), Admission()), lambda connection: connection.close())
     listener.open()
     return listener
 

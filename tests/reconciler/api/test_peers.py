@@ -10,7 +10,7 @@ import pytest
 from emperorctl.models.errors import UserError
 from emperorctl.reconciler.api import peers
 from emperorctl.reconciler.api.listener import Listener, control_place
-from emperorctl.reconciler.api.peers import EVERYTHING, Gate, Peer, Reach, group_id, peer_of
+from emperorctl.reconciler.api.peers import EVERYTHING, Admission, Peer, Reach, group_id, peer_of
 
 MASTERS = frozenset({0, 500})
 
@@ -18,27 +18,27 @@ MASTERS = frozenset({0, 500})
 @pytest.mark.parametrize(
     ("gate", "peer", "reach"),
     [
-        (Gate(masters=MASTERS), Peer(1, 0, 0), EVERYTHING),
-        (Gate(masters=MASTERS), Peer(1, 500, 7), EVERYTHING),
-        (Gate(masters=MASTERS), Peer(1, 1001, 0, frozenset({0})), None),
-        (Gate(masters=MASTERS), None, None),
-        (Gate(group=70, masters=MASTERS), Peer(1, 1001, 70), EVERYTHING),
-        (Gate(group=70, masters=MASTERS), Peer(1, 1001, 1001, frozenset({4, 70})), EVERYTHING),
-        (Gate(group=70, masters=MASTERS), Peer(1, 70, 71, frozenset({7})), None),
-        (Gate(group=0, masters=MASTERS), Peer(1, 1001, 1001), None),
-        (Gate(tyrant=True, masters=MASTERS), Peer(1, 1001, 0), Reach(1001)),
-        (Gate(tyrant=True, masters=MASTERS), Peer(1, 500, 0), EVERYTHING),
-        (Gate(tyrant=True, masters=MASTERS), None, None),
-        (Gate(tyrant=True, group=70, masters=MASTERS), Peer(1, 1001, 70), EVERYTHING),
-        (Gate(tyrant=True, group=70, masters=MASTERS), Peer(1, 1002, 72), Reach(1002)),
+        (Admission(masters=MASTERS), Peer(1, 0, 0), EVERYTHING),
+        (Admission(masters=MASTERS), Peer(1, 500, 7), EVERYTHING),
+        (Admission(masters=MASTERS), Peer(1, 1001, 0, frozenset({0})), None),
+        (Admission(masters=MASTERS), None, None),
+        (Admission(group=70, masters=MASTERS), Peer(1, 1001, 70), EVERYTHING),
+        (Admission(group=70, masters=MASTERS), Peer(1, 1001, 1001, frozenset({4, 70})), EVERYTHING),
+        (Admission(group=70, masters=MASTERS), Peer(1, 70, 71, frozenset({7})), None),
+        (Admission(group=0, masters=MASTERS), Peer(1, 1001, 1001), None),
+        (Admission(tyrant=True, masters=MASTERS), Peer(1, 1001, 0), Reach(1001)),
+        (Admission(tyrant=True, masters=MASTERS), Peer(1, 500, 0), EVERYTHING),
+        (Admission(tyrant=True, masters=MASTERS), None, None),
+        (Admission(tyrant=True, group=70, masters=MASTERS), Peer(1, 1001, 70), EVERYTHING),
+        (Admission(tyrant=True, group=70, masters=MASTERS), Peer(1, 1002, 72), Reach(1002)),
     ],
 )
-def test_how_far_somebody_reaches(gate: Gate, peer: Peer | None, reach: Reach | None) -> None:
+def test_how_far_somebody_reaches(gate: Admission, peer: Peer | None, reach: Reach | None) -> None:
     assert gate.reach(peer) == reach
 
 
 def test_the_masters_are_root_and_our_own_user() -> None:
-    assert Gate().masters == {0, os.geteuid()}
+    assert Admission().masters == {0, os.geteuid()}
 
 
 def test_the_supplementary_groups_of_a_peer_are_known() -> None:
@@ -69,13 +69,13 @@ def test_groups_by_name_and_by_number() -> None:
 @pytest.mark.parametrize(
     ("gate", "mode"),
     [
-        (Gate(), 0o600),
-        (Gate(group=os.getegid()), 0o660),
-        (Gate(tyrant=True), 0o666),
-        (Gate(tyrant=True, group=os.getegid()), 0o666),
+        (Admission(), 0o600),
+        (Admission(group=os.getegid()), 0o660),
+        (Admission(tyrant=True), 0o666),
+        (Admission(tyrant=True, group=os.getegid()), 0o666),
     ],
 )
-def test_the_sockets_mode(tmp_path: Path, gate: Gate, mode: int) -> None:
+def test_the_sockets_mode(tmp_path: Path, gate: Admission, mode: int) -> None:
     path = tmp_path / "e.sock"
     listener = Listener(control_place(str(path), gate), lambda connection: connection.close())
     before = os.umask(0)
@@ -93,7 +93,7 @@ def test_a_group_that_can_not_be_given(tmp_path: Path, monkeypatch: pytest.Monke
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "chown", refused)
-    listener = Listener(control_place(str(tmp_path / "e.sock"), Gate(group=12345)), lambda connection: None)
+    listener = Listener(control_place(str(tmp_path / "e.sock"), Admission(group=12345)), lambda connection: None)
     with pytest.raises(UserError, match=r"may not give .* to group 12345: its user is no member \(--socket-group\)"):
         listener.open()
 
@@ -112,7 +112,7 @@ def test_what_was_put_in_the_sockets_place_is_not_touched(tmp_path: Path, monkey
         return umask(mask)
 
     monkeypatch.setattr(os, "umask", exchange)
-    listener = Listener(control_place(str(path), Gate(tyrant=True)), lambda connection: None)
+    listener = Listener(control_place(str(path), Admission(tyrant=True)), lambda connection: None)
     with pytest.raises(UserError, match="was replaced by somebody else"):
         listener.open()
     assert stat.S_IMODE(victim.stat().st_mode) == 0o600

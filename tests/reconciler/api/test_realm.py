@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from emperorctl.reconciler.api import server
-from emperorctl.reconciler.api.peers import EVERYTHING, Gate, Peer, Reach
+from emperorctl.reconciler.api.peers import EVERYTHING, Admission, Peer, Reach
 from emperorctl.reconciler.api.rations import Allowance
 from emperorctl.reconciler.api.realm import Realms
 from emperorctl.reconciler.api.routes import routes
@@ -23,7 +23,7 @@ from tests.fakes.emperor import FakeEmperor, vassal
 API = "/apis/emperor/v1"
 VASSALS = f"{API}/vassals"
 ALICE, BOB, ROOT = 1001, 1002, 0
-GATE = Gate(tyrant=True, masters=frozenset({ROOT}))
+GATE = Admission(tyrant=True, masters=frozenset({ROOT}))
 HELD = {
     "attempts": 3,
     "firstAttempt": "2026-11-24T03:00:00Z",
