@@ -78,6 +78,8 @@ def lines_of(vassal: Mapping[str, Any], events: Sequence[Mapping[str, Any]], now
         ("Blacklist", _blacklist(status.get("blacklist"), now)),
         ("Log", status.get("log") or _NONE),
     ]
+    if owner := status.get("owner"):
+        fields.insert(6, ("Owner", owner))
     if until_then := status.get("throttledUntil"):
         fields.append(("Throttled", f"next try {until(until_then, now)}"))
     if beat := status.get("lastHeartbeat"):

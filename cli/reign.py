@@ -24,8 +24,11 @@ from emperorctl.cli.table import Table
 from emperorctl.models.errors import SourceUnavailable, UserError
 from emperorctl.models.settings import Settings
 from emperorctl.models.status import Note, NoteType
+from emperorctl.models.tyranny import Tyranny
 from emperorctl.models.uwsgi_run import UwsgiRun
+from emperorctl.models.vassal import Owner
 from emperorctl.monitors.base import Monitor, MonitorContext
+from emperorctl.monitors.gate import Gate
 from emperorctl.monitors.registry import open_source
 from emperorctl.reconciler.api.addresses import Address
 from emperorctl.reconciler.api.commands import CommandSocket
@@ -41,8 +44,9 @@ from emperorctl.reconciler.desired import DesiredStore
 from emperorctl.reconciler.emperor import Emperor, Parts
 from emperorctl.reconciler.plan import Rules
 from emperorctl.reconciler.runtime.host import HostSettings, LocalHost
+from emperorctl.reconciler.runtime.lent import lent_rights
 from emperorctl.reconciler.runtime.lock import acquire, instance_of
-from emperorctl.reconciler.runtime.ourselves import become_subreaper, set_name
+from emperorctl.reconciler.runtime.ourselves import become_subreaper, hard_limits, may_change_users, set_name
 from emperorctl.reconciler.runtime.phases import EmperorHooks
 from emperorctl.reconciler.runtime.spawn import ZygoteHandle
 from emperorctl.reconciler.sources import Sources
@@ -78,6 +82,8 @@ def reign(orders: Orders, zygote: ZygoteHandle) -> int:
     # What is loaded by now stays, and little of what comes is cyclic: the collector need not look so often.
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
+    if orders.settings.emperor_tyrant:
+        _become_tyrant(zygote)
     lock = acquire(orders.socket)
     journal = Journal(2, orders.settings.log_format)
     logging.basicConfig(handlers=[journal], level=logging.WARNING, format="%(message)s", force=True)
@@ -102,6 +108,32 @@ def reign(orders: Orders, zygote: ZygoteHandle) -> int:
         if pidfile is not None:
             pidfile.remove()
         lock.release()
+
+
+def _become_tyrant(zygote: ZygoteHandle) -> None:
+    """See that tyrant mode is possible. Raises UserError."""
+    if not may_change_users(zygote.pid):
+        raise UserError(
+            "--emperor-tyrant needs the right to change users: start the Emperor as root, or with the capabilities"
+            " setuid and setgid"
+        )
+    if os.geteuid() == 0:
+        # Rights that are lent for a moment would come on top of what these groups may.
+        os.setgroups([])
+
+
+def _gate(told: Settings) -> Gate | None:
+    if not told.emperor_tyrant:
+        return None
+    tyranny = Tyranny(
+        nofollow=told.emperor_tyrant_nofollow,
+        follow=told.tyrant_follow,
+        init_groups=told.emperor_tyrant_initgroups,
+        emperor=os.geteuid(),
+        nice=os.getpriority(os.PRIO_PROCESS, 0),
+        limits=hard_limits(),
+    )
+    return Gate(tyranny, lent_rights)
 
 
 def _make_private(directory: str) -> None:
@@ -129,6 +161,7 @@ class _Reign:
         if complaint:
             journal.line(complaint, level="Warning", reason="StateIgnored")
         self.store = DesiredStore(self.wake, self.note, suspended)
+        self.store.handover = self._hand_over
         self.store.wait_for_command = orders.settings.emperor_wait_for_command
         self.store.wait_not = orders.settings.emperor_wait_for_command_ignore
         self.sources = Sources(self.store, self.clock)
@@ -151,7 +184,8 @@ class _Reign:
         run = UwsgiRun(
             told.binary_path,
             told.emperor_wrapper,
-            told.uwsgi_logs == "capture",
+            # A tenant's process is never given the Emperor's own standard error.
+            told.uwsgi_logs == "capture" or told.emperor_tyrant,
             grace=told.emperor_curse_tolerance,
             on_demand_extension=told.emperor_on_demand_extension,
             on_demand_directory=os.path.abspath(directory) if directory else None,
@@ -165,9 +199,15 @@ class _Reign:
             extra_extensions=told.emperor_extra_extension,
             magic_exec=told.emperor_magic_exec,
             config_pipe=told.emperor_force_config_pipe,
+            tyrant=told.emperor_tyrant,
         )
         self.context = MonitorContext(
-            publish=self.sources.apply, uwsgi=run, warn=self.note, watch=told.watch, nofollow=told.emperor_nofollow
+            publish=self.sources.apply,
+            uwsgi=run,
+            warn=self.note,
+            watch=told.watch,
+            nofollow=told.emperor_nofollow,
+            gate=_gate(told),
         )
         self.monitors = [open_source(text, self.context) for text in told.emperor]
         for monitor in self.monitors:
@@ -186,6 +226,19 @@ class _Reign:
         self.events.record(name, note)
         self.journal.note(name, note)
 
+    def _hand_over(self, name: str, former: Owner) -> None:
+        """A name has become another owner's: what is told of it is not to be of the former one's."""
+        self.events.set_aside(name, f"{name}@{former.uid}")
+
+    def _owner_of(self, name: str) -> int | None:
+        """Whose a vassal is now: a uid."""
+        desired = self.store.get(name)
+        if desired is not None and desired.owner is not None:
+            return desired.owner.uid
+        record = self.controller.records.get(name)
+        vassal = record.memory.vassal if record is not None else None
+        return vassal.owner.uid if vassal is not None and vassal.owner is not None else None
+
     def render(self, name: str) -> dict[str, Any]:
         """The object of one vassal, for the board."""
         record = self.controller.records[name]
@@ -203,6 +256,7 @@ class _Reign:
         """From the first listing to the last exit."""
         for warning in self.orders.warnings:
             self.journal.line(warning, level="Warning", reason="OptionIgnored")
+        self._warn_of_follow()
         self.journal.gather(self.loop.call_later)
         # Before anything is started: where it can't listen, nothing has to be ended again.
         commands = self._open_commands()
@@ -213,6 +267,9 @@ class _Reign:
                 commands.close()
             raise
         await self.host.start()
+        told = self.orders.settings
+        if told.emperor_tyrant:
+            self.host.logs.owner_of = self._owner_of
         sources = tuple(monitor.source for monitor in self.monitors)
         parts = Parts(
             self.store,
@@ -266,6 +323,14 @@ class _Reign:
             await self.host.close()
         self.journal.line("the Emperor has ended", reason="Ended")
         return 0
+
+    def _warn_of_follow(self) -> None:
+        if self.orders.settings.emperor_tyrant and self.orders.settings.tyrant_follow:
+            text = (
+                "--tyrant-follow: links are followed to whoever's file they lead to; a tenant who may put a link into"
+                " a source can start the files of others, as their owners"
+            )
+            self.journal.line(text, level="Warning", reason="TyrantFollow")
 
     def _stats(self) -> bytes:
         return self.emperor.stats()

@@ -18,6 +18,7 @@ ADVICE: Mapping[str, str] = {
     "Starting": "nothing to do: it is about to run",
     "Stopping": "nothing to do: it goes by itself, or gets SIGKILL when its grace period is over",
     "TidyingUp": "nothing to do: it goes on once the hook is done, or is killed at its timeout",
+    "OwnerChanged": "nothing to do: once that has gone, the new owner's vassal is started, if the file is right",
     "Killing": "nothing to do: it is gone within moments",
     "Unkillable": "find out what it waits for, as root: cat /proc/{pid}/stack; usually it is a disk or a network mount"
     " that hangs, and nothing is started in its place until it has gone",

@@ -219,6 +219,9 @@ class Settings:
         Group.TYRANT, "Vassals run as the owners of their files.")
     emperor_tyrant_nofollow: bool = _flag(
         Group.TYRANT, "In tyrant mode, the owner of a link counts, not that of the file it leads to.")
+    tyrant_follow: bool = _flag(
+        Group.TYRANT, "In tyrant mode, follow links whose owner is not that of the file they lead to, as uWSGI does:"
+        " a tenant's link then starts another tenant's file.", own=True)
     emperor_tyrant_initgroups: bool = _flag(
         Group.TYRANT, "In tyrant mode, vassals get all groups of their user.")
     emperor_use_clone: str | None = _text(
@@ -305,9 +308,6 @@ BY_NAME: Mapping[str, Option] = MappingProxyType(
 NOT_YET = frozenset(
     {
         "emperor_cap",
-        "emperor_tyrant",
-        "emperor_tyrant_initgroups",
-        "emperor_tyrant_nofollow",
         "emperor_use_clone",
         "vassal_defaults",
         "vassal_set",

@@ -49,7 +49,8 @@ class Address:
     """One address. `host` and `port` of TCP; `path` of a Unix socket, or the name behind the @ of an abstract one.
 
     `mode`, `owner` and `group` are of a Unix socket's file (None: the Emperor's own user and group); `backlog` is how
-    many connections may wait; `name` is what LISTEN_FDNAMES calls it.
+    many connections may wait; `name` is what LISTEN_FDNAMES calls it. `bound_as`: the uid and gid with whose rights its
+    file is made and removed (None: the Emperor's own).
     """
 
     family: Family
@@ -61,6 +62,7 @@ class Address:
     group: str | None = None
     backlog: int = BACKLOG
     name: str = ""
+    bound_as: tuple[int, int] | None = None
 
     @property
     def key(self) -> tuple[str, str, int, str]:

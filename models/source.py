@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from emperorctl.models.errors import Problem
-from emperorctl.models.vassal import Vassal
+from emperorctl.models.vassal import Owner, Vassal
 
 __all__ = ["Change", "Claim", "FileReport", "Publish", "Report", "Touch", "Trouble"]
 
@@ -36,6 +36,8 @@ class FileReport:
     `problem` set: the file as a whole can't be used; whatever it claimed before stays, with that problem,
     and if it never claimed anything the problem is shown under `fallback_name`.
     `digest` is a hash of the bytes read: the same digest with another `touch` is an order to reload.
+    `owner` is who its vassals run as, in tyrant mode; None where that is not known. Another one than before ends
+    whatever the file claimed.
     """
 
     file: str
@@ -44,6 +46,7 @@ class FileReport:
     fallback_name: str = ""
     touch: Touch = (0, 0)
     digest: str = ""
+    owner: Owner | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,8 @@ class UwsgiRun:
 
     `override` and `fallback` are wrappers tried before and after. Files that end in one of `extra_extensions` are
     configs as well, left for uWSGI to read. `magic_exec`: what an executable config prints is the config.
-    `config_pipe`: configs travel over a socket instead of being read from their files.
+    `config_pipe`: configs travel over a socket instead of being read from their files. `tyrant`: options that need
+    root's rights are refused in them.
     """
 
     binary: str = "uwsgi"
@@ -57,6 +58,7 @@ class UwsgiRun:
     extra_extensions: tuple[str, ...] = ()
     magic_exec: bool = False
     config_pipe: bool = False
+    tyrant: bool = False
 
     def is_extra(self, name: str) -> bool:
         """Whether a file of this name is a config only because somebody said so."""

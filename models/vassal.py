@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from emperorctl.models.errors import Problem
 from emperorctl.models.patches import Patch
@@ -26,6 +26,7 @@ __all__ = [
     "Launch",
     "Logs",
     "Notify",
+    "Owner",
     "Reload",
     "ReloadMethod",
     "Rlimit",
@@ -76,6 +77,13 @@ class Suspender(StrEnum):
     FILE = "file"
 
 
+class Owner(NamedTuple):
+    """Whose a file is: user and group id."""
+
+    uid: int
+    gid: int
+
+
 @dataclass(frozen=True, slots=True)
 class Rlimit:
     """One resource limit: `name` as in `RLIMIT_NOFILE` without its prefix, lower case; None is unlimited."""
@@ -98,6 +106,7 @@ class Launch:
     that can be executed runs. `patch`: what to do where none of them is there.
     `config_pipe`: the process gets its config over `UWSGI_EMPEROR_FD_CONFIG`.
     `secrets` are variables whose values the new process reads from files, by name and path, in its own identity.
+    `init_groups`: it gets all groups of its user, even where that is given as a number.
     """
 
     command: tuple[str, ...]
@@ -117,6 +126,7 @@ class Launch:
     patch: Patch | None = None
     config_pipe: bool = False
     secrets: tuple[tuple[str, str], ...] = ()
+    init_groups: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +197,7 @@ class Vassal:
     `on_demand`: the sockets that start it. They are not part of `launch`: where they change, a sleeping vassal's are
     only bound anew. `suspend`: its file holds it down.
     `config` is the text that travels to the process, for a launch with `config_pipe`.
+    `owner` is whose file it comes from, and who it runs as, in tyrant mode alone.
     """
 
     name: str
@@ -208,6 +219,7 @@ class Vassal:
     labels: Mapping[str, str] = field(default_factory=lambda: EMPTY)
     annotations: Mapping[str, str] = field(default_factory=lambda: EMPTY)
     spec: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
+    owner: Owner | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +232,7 @@ class Desired:
     `warm`: it came with the first snapshot of its source, whose spawns the throttle does not count.
     `modified` is the modification time of what its file leads to, in ns since the epoch.
     `suspended_by` is who holds it down, of several the one that has to give way first, where it is `suspended`.
+    `owner` is whose its file is now, in tyrant mode: what ran for another has to go before anything is started.
     """
 
     name: str
@@ -235,3 +248,4 @@ class Desired:
     modified: int = 0
     problem: Problem | None = None
     conflict: Problem | None = None
+    owner: Owner | None = None

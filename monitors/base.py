@@ -13,6 +13,7 @@ from typing import Protocol
 from emperorctl.models.source import Publish
 from emperorctl.models.status import Note
 from emperorctl.models.uwsgi_run import UwsgiRun
+from emperorctl.monitors.gate import Gate
 from emperorctl.monitors.outside import OutsideParser
 from emperorctl.monitors.watch.choice import WatchMode
 from emperorctl.monitors.watch.inotify import Inotify
@@ -56,7 +57,8 @@ class MonitorContext:
     """What monitors are given.
 
     `publish` and `warn` are called from the event loop and must not block. `uwsgi` says how uWSGI vassals are run.
-    `nofollow`: a link's own time alone counts as its touch. `poll_interval` is in seconds.
+    `nofollow`: a link's own time alone counts as its touch. `poll_interval` is in seconds. `gate`: files are read and
+    judged as tyrant mode has it.
     """
 
     publish: Publish
@@ -66,6 +68,7 @@ class MonitorContext:
     nofollow: bool = False
     poll_interval: float = INTERVAL
     shared: Shared = field(default_factory=Shared)
+    gate: Gate | None = None
 
     async def aclose(self) -> None:
         """End the parser's process. To be called when no monitor runs any more."""

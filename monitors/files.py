@@ -13,18 +13,22 @@ import os
 import stat
 from collections import defaultdict
 from collections.abc import Coroutine, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from emperorctl.models.errors import Problem
 from emperorctl.models.source import Change, FileReport, Trouble
 from emperorctl.models.status import Note, NoteType
+from emperorctl.models.vassal import Owner
 from emperorctl.monitors.base import MonitorContext
+from emperorctl.monitors.entrance import Entrance
+from emperorctl.monitors.gate import PLACE_REASONS, Ground
 from emperorctl.monitors.layout import Layout
 from emperorctl.monitors.on_demand import OnDemandRule
 from emperorctl.monitors.parsing import Order, Parsed, Setting, parse, refused_name, unparsed
 from emperorctl.monitors.pending import Pending
-from emperorctl.monitors.reading import NATIVE_LIMIT, UWSGI_LIMIT, Busy, Content, Entry, Gone, Unusable, read
+from emperorctl.monitors.reading import NATIVE_LIMIT, UWSGI_LIMIT, Busy, Content, Entry, Gone, Unusable
 from emperorctl.monitors.tree import File, Findings, Folder, Tree
 from emperorctl.monitors.watch.base import Hint, WatchExhausted
 from emperorctl.monitors.watch.choice import file_system, fitting
@@ -43,7 +47,17 @@ _SMALL_TOML = 4 * 1024  # tomllib is quadratic: 40 KB can burn eight seconds
 
 _Look = tuple[Folder, str]
 """A folder and the name of a file or folder in it; an empty name is the folder itself."""
-_Outside = dict[int, list[tuple[File, int, Content, Order]]]
+_Strangers = dict[File, tuple[int, Content, Order]]
+"""Files to be parsed outside: as of which turn, and what they hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What a report says of a file besides what it holds; see `FileReport`."""
+
+    touch: tuple[int, int]
+    digest: str = ""
+    owner: Owner | None = None
 
 
 class FileMonitor:
@@ -56,10 +70,12 @@ class FileMonitor:
         self._context = context
         self._on_demand = OnDemandRule(setting.run)
         self._tree = Tree(layout, self._breathe, self._on_demand)
+        self._entrance = Entrance(context, layout.source, layout.root)
         self._lock = asyncio.Lock()
         self._wake = asyncio.Event()
         self._looks: Pending[_Look] = Pending(self._wake.set)
         self._outside: set[asyncio.Task[None]] = set()
+        self._strangers: dict[int, _Strangers] = {}  # by owner
         self._trouble: Problem | None = None
         self._listed = False
         self._polling = ""  # why it polls although it would rather not
@@ -175,6 +191,7 @@ class FileMonitor:
 
     async def _list_everything(self) -> None:
         self._start_slice()
+        self._entrance.look_above()
         try:
             findings = await self._tree.list_all()
         except WatchExhausted as error:
@@ -212,11 +229,10 @@ class FileMonitor:
         for file in dict.fromkeys(files):
             by_folder[file.folder].append(file)
         reports: list[FileReport] = []
-        outside: _Outside = defaultdict(list)
         self._start_slice()
         for folder, some in by_folder.items():
             try:
-                fd = os.open(folder.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+                fd, ground = self._entrance.enter(folder.path)
             except OSError as error:
                 self._folder_lost(folder, some, error, reports)
                 continue
@@ -227,7 +243,7 @@ class FileMonitor:
                     if folder is self._tree.root:
                         continue
                 for file in some:
-                    report = self._examine_one(file, fd, about.st_dev, outside)
+                    report = self._examine_one(file, (fd, ground, about.st_dev))
                     if report is not None:
                         reports.append(report)
                     if asyncio.get_running_loop().time() >= self._slice_end:
@@ -237,8 +253,6 @@ class FileMonitor:
             finally:
                 os.close(fd)
         self._publish(reports)
-        for owner in outside.values():
-            self._later(self._parse_outside(owner))
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
         """Have something done while the loop goes on; the first listing waits for it."""
@@ -246,7 +260,8 @@ class FileMonitor:
         self._outside.add(task)
         task.add_done_callback(self._outside.discard)
 
-    def _examine_one(self, file: File, fd: int, device: int, outside: _Outside) -> FileReport | None:
+    def _examine_one(self, file: File, place: tuple[int, Ground, int]) -> FileReport | None:
+        fd, ground, device = place
         file.turn += 1
         now = asyncio.get_running_loop().time()
         lease = device if self.describe_watch() == "inotify" else None
@@ -254,7 +269,7 @@ class FileMonitor:
             lease = None
         limit = NATIVE_LIMIT if file.name.endswith(".toml") else UWSGI_LIMIT
         self._tree.follow_link(file, os.path.islink(file.path))
-        found = read(Entry(fd, file.name, file.shown), limit, lease_on=lease)
+        found = self._entrance.read(Entry(fd, file.name, file.shown), limit, ground, lease)
         match found:
             case Busy():
                 file.busy_since = now if file.busy_since is None else file.busy_since
@@ -263,10 +278,11 @@ class FileMonitor:
             case Gone():
                 return self._gone(file, fd)
             case Unusable():
-                parsed = unparsed(self._order(file, 0, b""), found.problem)
-                parsed = refused_name(self._order(file, 0, b"")) or parsed
-                digest = ""
+                order = self._order(file, 0, b"")
+                parsed = refused_name(order) or unparsed(order, found.problem)
+                digest, owner = "", found.owner
             case Content():
+                owner = Owner(found.uid, found.gid)
                 order = self._order(file, found.fingerprint.inode, found.data)
                 if found.mode & 0o111:
                     order = replace(order, executable=True)
@@ -278,7 +294,8 @@ class FileMonitor:
                     self._later(self._ask(file, file.turn, found, order))
                     return None
                 file.beside = self._on_demand.fingerprint(fd, file.name)
-                address = self._on_demand.answer(fd, order, lease) if refused is None else ""
+                beside = partial(self._entrance.read_beside, found, ground=ground, lease_on=lease)
+                address = self._on_demand.answer(fd, order, beside) if refused is None else ""
                 if address is None:
                     self._looks.add_after((file.folder, file.name), _BUSY_LOOK)
                     return None
@@ -289,12 +306,14 @@ class FileMonitor:
                 if refused is None and not _trusted(found, order.extension):
                     file.busy_since = None
                     file.remember(found.fingerprint)
-                    outside[found.uid].append((file, file.turn, found, order))
+                    self._leave_outside(file, file.turn, found, order)
                     return None
                 parsed = refused or parse(order, self._setting)
         file.busy_since = None
         file.remember(found.fingerprint)
-        return self._report(file, parsed, found.touch, digest)
+        if parsed.problem is not None and parsed.problem.reason in PLACE_REASONS:
+            file.fingerprint = None
+        return self._report(file, parsed, order, _Facts(found.touch, digest, owner))
 
     def _gone(self, file: File, fd: int) -> FileReport | None:
         if os.fstat(fd).st_nlink == 0:  # not the file is gone but its whole directory
@@ -312,9 +331,10 @@ class FileMonitor:
                 report = self._forget(file)
             else:
                 problem = Problem("PermissionDenied", f"can't be reached: {error.strerror}", "see its directory's mode")
-                parsed = unparsed(self._order(file, 0, b""), problem)
+                order = self._order(file, 0, b"")
                 file.fingerprint = None
-                report = self._report(file, parsed, file.report.touch if file.report else (0, 0), "")
+                facts = _Facts(file.report.touch if file.report else (0, 0))
+                report = self._report(file, unparsed(order, problem), order, facts)
             if report is not None:
                 reports.append(report)
         if not folder.files and not os.path.isdir(folder.path):
@@ -332,15 +352,35 @@ class FileMonitor:
         if not isinstance(answer, Problem):
             order = replace(order, on_demand=answer)
             if not _trusted(content, order.extension):
-                await self._parse_outside([(file, turn, content, order)])
+                self._leave_outside(file, turn, content, order)
                 return
         parsed = unparsed(order, answer) if isinstance(answer, Problem) else parse(order, self._setting)
-        digest = hashlib.blake2b(content.data, digest_size=16).hexdigest()
-        report = self._report(file, parsed, content.touch, digest)
+        report = self._report_content(file, parsed, content, order)
         self._publish([] if report is None else [report])
 
-    async def _parse_outside(self, files: list[tuple[File, int, Content, Order]]) -> None:
-        by_order = {id(order): (file, turn, content) for file, turn, content, order in files}
+    def _report_content(self, file: File, parsed: Parsed, content: Content, order: Order) -> FileReport | None:
+        owner = Owner(content.uid, content.gid)
+        digest = hashlib.blake2b(content.data, digest_size=16).hexdigest()
+        return self._report(file, parsed, order, _Facts(content.touch, digest, owner))
+
+    def _leave_outside(self, file: File, turn: int, content: Content, order: Order) -> None:
+        """Have a file parsed outside; of a file that changes faster than that only the latest content waits."""
+        waiting = self._strangers.get(content.uid)
+        if waiting is None:
+            waiting = self._strangers[content.uid] = {}
+            self._later(self._parse_all_of(content.uid))
+        waiting[file] = (turn, content, order)
+
+    async def _parse_all_of(self, owner: int) -> None:
+        try:
+            while files := self._strangers[owner]:
+                self._strangers[owner] = {}
+                await self._parse_outside(owner, files)
+        finally:
+            del self._strangers[owner]
+
+    async def _parse_outside(self, owner: int, files: _Strangers) -> None:
+        by_order = {id(order): (file, turn, content) for file, (turn, content, order) in files.items()}
         reports: list[FileReport] = []
 
         def deliver(order: Order, parsed: Parsed) -> None:
@@ -349,8 +389,7 @@ class FileMonitor:
                 return
             if parsed.problem is not None and parsed.problem.reason == "ParserUnavailable":
                 file.fingerprint = None
-            digest = hashlib.blake2b(content.data, digest_size=16).hexdigest()
-            report = self._report(file, parsed, content.touch, digest)
+            report = self._report_content(file, parsed, content, order)
             if report is not None:
                 reports.append(report)
                 if len(reports) == 1:
@@ -360,16 +399,18 @@ class FileMonitor:
             self._publish(reports)
             reports.clear()
 
-        await self._context.shared.outside.parse([order for *_, order in files], self._setting, deliver)
+        orders = [order for *_, order in files.values()]
+        await self._context.shared.outside.parse(orders, self._setting, deliver, owner=owner)
         flush()
 
     def _order(self, file: File, inode: int, data: bytes) -> Order:
         return Order(file.shown, file.path, self._layout.identity(file.path), inode, data)
 
-    def _report(self, file: File, parsed: Parsed, touch: tuple[int, int], digest: str) -> FileReport | None:
-        if self._context.nofollow:
-            touch = (touch[0], touch[0])
-        report = FileReport(file.shown, parsed.claims, parsed.problem, parsed.fallback_name, touch, digest)
+    def _report(self, file: File, parsed: Parsed, order: Order, facts: _Facts) -> FileReport | None:
+        touch = (facts.touch[0], facts.touch[0]) if self._context.nofollow else facts.touch
+        granted_in = (self._setting.working_dir or "") if self._on_demand.administered else None
+        parsed, owner = self._entrance.judge(parsed, facts.owner, order, granted_in=granted_in)
+        report = FileReport(file.shown, parsed.claims, parsed.problem, parsed.fallback_name, touch, facts.digest, owner)
         if report == file.report:
             return None
         file.report = report

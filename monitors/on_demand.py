@@ -12,15 +12,19 @@ import os
 import re
 import shlex
 import signal
+from collections.abc import Callable
 
 from emperorctl.models import manifest
 from emperorctl.models.errors import Problem
 from emperorctl.models.names import printable
 from emperorctl.models.uwsgi_run import UwsgiRun
 from emperorctl.monitors.parsing import Order
-from emperorctl.monitors.reading import Busy, Entry, Fingerprint, Gone, Unusable, look, read
+from emperorctl.monitors.reading import Busy, Content, Entry, Fingerprint, Gone, Unusable, look
 
-__all__ = ["OnDemandRule"]
+__all__ = ["OnDemandRule", "Read"]
+
+Read = Callable[[Entry, int], Content | Unusable | Gone | Busy]
+"""How the file is read that holds an address: the entry, and the most bytes it may have."""
 
 TEXT_MAX = 4096
 """Bytes that a file or a command may say."""
@@ -38,6 +42,11 @@ class OnDemandRule:
         self._directory = None if self._extension else run.on_demand_directory or None
         self._command = None if self._extension or self._directory else run.on_demand_exec or None
         self._turns = asyncio.Semaphore(_AT_ONCE)
+
+    @property
+    def administered(self) -> bool:
+        """Whether the answers are the administrator's own rather than those of files."""
+        return self._directory is not None or self._command is not None
 
     def config_of(self, name: str) -> str | None:
         """The name of the config that the file `name` holds the address of; None where it is no such file."""
@@ -59,7 +68,7 @@ class OnDemandRule:
         """Whether the answer for this config has to be asked of a command."""
         return self._command is not None and _is_uwsgi(order)
 
-    def answer(self, directory: int, order: Order, lease_on: int | None) -> str | Problem | None:
+    def answer(self, directory: int, order: Order, read: Read) -> str | Problem | None:
         """The answer that needs no command; None: the file that holds it is just being written (`reading.read`)."""
         if (self._directory is None and self._extension is None) or not _is_uwsgi(order):
             return ""
@@ -67,7 +76,7 @@ class OnDemandRule:
             return f"{os.path.join(self._directory, order.stem)}.socket"
         assert self._extension is not None
         name = os.path.basename(order.path) + self._extension
-        found = read(Entry(directory, name, order.file + printable(self._extension)), TEXT_MAX, lease_on=lease_on)
+        found = read(Entry(directory, name, order.file + printable(self._extension)), TEXT_MAX)
         match found:
             case Gone():
                 return ""

@@ -3,7 +3,9 @@
 Used by `files` and `validate` for everything that a stranger wrote or that is large. It starts the process when it is
 first needed and again when it has ended by itself; it reaps it by pidfd. One hostile file costs only
 itself: files are parsed in one go, and the one a batch died on is tried again alone, in a lane of its own.
-Files of different owners never share a batch, so that nobody can speak for another.
+Files of different owners never share a batch, so that nobody can speak for another. Each owner has one batch at a
+time, several owners have theirs at once, and those whose batches were slow of late wait for each other, not the rest
+for them.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
 
 from emperorctl.models.errors import Problem
 from emperorctl.monitors.parsing import Order, Parsed, Setting, too_complex, unparsed
@@ -33,38 +36,67 @@ _BATCH_BYTES = 512 * 1024
 _CPU = 1  # seconds, for a batch and for a file alone
 _BATCH_WALL = 1.0
 _ALONE_WALL = 10.0
+_AT_ONCE = 4  # batches of different owners
+_QUICK = 0.1  # seconds that a batch of ordinary files stays far below, …
+_DISTRUST = 60.0  # … and for how long one that does not is held against its owner
 _LAST_WORD = 5.0  # beyond the wall time: the process itself did not end the child
 
 
+@dataclass(slots=True)
+class _Lane:
+    """One owner's. `slow_until` is loop time."""
+
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    users: int = 0
+    slow_until: float = float("-inf")
+
+
 class OutsideParser:
-    """The lanes to the parser's process: batches in one, files that a batch died on in the other."""
+    """The lanes to the parser's process. Of all owners together: some batches at once, one batch of an owner who is
+    distrusted, and one file that a batch died on."""
 
     def __init__(self) -> None:
         self._control: socket.socket | None = None
         self._pid = -1
         self._pidfd = -1
-        self._batches = asyncio.Lock()
-        self._alone = asyncio.Lock()
+        self._lanes: dict[int, _Lane] = {}
+        self._batches = asyncio.Semaphore(_AT_ONCE)
+        self._distrusted = asyncio.Semaphore(1)
+        self._alone = asyncio.Semaphore(1)
 
     @property
     def pid(self) -> int:
         """The process's id, -1 where none runs."""
         return self._pid
 
-    async def parse(self, orders: Sequence[Order], setting: Setting, deliver: Deliver) -> None:
-        """Parse files of one owner; every one of them is delivered exactly once."""
+    async def parse(self, orders: Sequence[Order], setting: Setting, deliver: Deliver, *, owner: int = -1) -> None:
+        """Parse files of one owner (a uid); every one of them is delivered exactly once."""
+        lane = self._lanes.setdefault(owner, _Lane())
+        lane.users += 1
+        try:
+            await self._parse(orders, setting, deliver, lane)
+        finally:
+            lane.users -= 1
+            if not lane.users and lane.slow_until <= asyncio.get_running_loop().time():
+                del self._lanes[owner]
+
+    async def _parse(self, orders: Sequence[Order], setting: Setting, deliver: Deliver, lane: _Lane) -> None:
         suspects: list[Order] = []
         rest = list(orders)
+        loop = asyncio.get_running_loop()
         while rest:
             batch = _first_batch(rest)
-            async with self._batches:
+            async with lane.turn, self._distrusted if loop.time() < lane.slow_until else self._batches:
+                began = loop.time()
                 done = await self._job(batch, setting, deliver, _BATCH_WALL)
+                if loop.time() - began > _QUICK:
+                    lane.slow_until = loop.time() + _DISTRUST
             if done < len(batch):
                 suspects.append(batch[done])
                 done += 1
             rest = rest[done:]
         for order in suspects:
-            async with self._alone:
+            async with lane.turn, self._alone:
                 done = await self._job([order], setting, deliver, _ALONE_WALL)
             if not done:
                 problem = too_complex(order) if self._control is not None else _no_parser(order)

@@ -15,6 +15,7 @@ from emperorctl.models.magic import Place
 from emperorctl.models.names import printable, uwsgi_name
 from emperorctl.models.patches import patch_of
 from emperorctl.models.source import Claim
+from emperorctl.models.tyranny import refuse_options
 from emperorctl.models.uwsgi_run import UwsgiRun, uwsgi_vassal
 
 __all__ = ["Facts", "Order", "Parsed", "Setting", "parse", "refused_name", "too_complex", "unparsed"]
@@ -132,6 +133,8 @@ def _claims(order: Order, setting: Setting) -> list[Claim]:
             # A wrapper may read a config of its own.
             config = uwsgi.read_uwsgi(order.data, order.extension, order.file, lenient=run.wrapped)
             patch = patch_of(config.attributes.get("uwsgi", ()), _place(order, setting))
+            if run.tyrant:
+                refuse_options(config.attributes.get("uwsgi", ()))
         vassal = uwsgi_vassal(
             name=order.identity,
             file=order.file,

@@ -1,7 +1,7 @@
 """Reading one entry of a directory safely: one descriptor, nothing but regular files, never more than the limit.
 
-Called by `monitors.tree` and `monitors.validate`. It maps every OSError of a file to a Problem; not in here:
-what the bytes mean (`parsing`), when to look (`tree`, `watch`).
+Called by `monitors.entrance`, and in tyrant mode by `monitors.gate`. It maps every OSError of a file to a Problem; not
+in here: what the bytes mean (`parsing`), when to look (`tree`, `watch`).
 """
 
 from __future__ import annotations
@@ -17,8 +17,25 @@ from typing import NamedTuple
 from emperorctl.models.errors import Problem
 from emperorctl.models.names import printable
 from emperorctl.models.source import Touch
+from emperorctl.models.vassal import Owner
 
-__all__ = ["NATIVE_LIMIT", "UWSGI_LIMIT", "Busy", "Content", "Entry", "Fingerprint", "Gone", "Unusable", "look", "read"]
+__all__ = [
+    "NATIVE_LIMIT",
+    "UWSGI_LIMIT",
+    "Busy",
+    "Content",
+    "Entry",
+    "Fingerprint",
+    "Gone",
+    "Unusable",
+    "look",
+    "not_regular",
+    "nowhere",
+    "read",
+    "read_open",
+    "refused",
+    "unusable",
+]
 
 NATIVE_LIMIT = 256 * 1024
 UWSGI_LIMIT = 1024 * 1024
@@ -47,6 +64,7 @@ class Fingerprint(NamedTuple):
     ctime: int
     size: int
     link_mtime: int
+    link_ctime: int = 0
 
 
 class Entry(NamedTuple):
@@ -69,16 +87,17 @@ class Busy:
 
 @dataclass(frozen=True, slots=True)
 class Unusable:
-    """The entry is there and can't be read as a file."""
+    """The entry is there and can't be read as a file. `owner`: see `FileReport`."""
 
     problem: Problem
     fingerprint: Fingerprint
     touch: Touch
+    owner: Owner | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A file's bytes with the facts of the very descriptor they were read from."""
+    """A file's bytes with the facts of the very descriptor they were read from. `links` are the names it has."""
 
     data: bytes
     fingerprint: Fingerprint
@@ -86,6 +105,7 @@ class Content:
     uid: int
     gid: int
     mode: int
+    links: int = 1
 
 
 def look(directory: int | None, name: str) -> tuple[Fingerprint, bool] | None:
@@ -102,7 +122,7 @@ def look(directory: int | None, name: str) -> tuple[Fingerprint, bool] | None:
     try:
         return _fingerprint(os.stat(name, dir_fd=directory), own), True
     except OSError as error:
-        return _nowhere(error, own), True
+        return nowhere(error, own), True
 
 
 def read(entry: Entry, limit: int, *, lease_on: int | None = None) -> Content | Unusable | Gone | Busy:
@@ -115,12 +135,12 @@ def read(entry: Entry, limit: int, *, lease_on: int | None = None) -> Content | 
     except FileNotFoundError:
         return Gone()
     except OSError as error:
-        return Unusable(_refused(error, entry, link=False), Fingerprint(0, 0, 0, 0, error.errno or 0, 0), (0, 0))
+        return Unusable(refused(error, entry, link=False), Fingerprint(0, 0, 0, 0, error.errno or 0, 0), (0, 0))
     link = stat.S_ISLNK(own.st_mode)
     try:
         target = os.stat(entry.name, dir_fd=entry.directory) if link else own
         if not stat.S_ISREG(target.st_mode):  # a device is not even opened: that could have effects
-            return _unusable(_not_regular(target, entry), target, own)
+            return unusable(not_regular(target, entry), target, own)
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY | (0 if link else os.O_NOFOLLOW)
         fd = os.open(entry.name, flags, dir_fd=entry.directory)
     except OSError as error:
@@ -128,41 +148,44 @@ def read(entry: Entry, limit: int, *, lease_on: int | None = None) -> Content | 
             return Gone()
         if error.errno == errno.ELOOP and not link:
             return Busy()  # replaced by a link between the two calls
-        fingerprint = _fingerprint(target, own) if not link else _nowhere(error, own)
+        if error.errno == errno.EAGAIN:
+            return Busy()  # somebody holds a lease on it
+        fingerprint = _fingerprint(target, own) if not link else nowhere(error, own)
         if error.errno == errno.EACCES and link:
             seen = look(entry.directory, entry.name)
             fingerprint = seen[0] if seen else fingerprint
-        return Unusable(_refused(error, entry, link=link), fingerprint, (own.st_mtime_ns, fingerprint.mtime))
+        return Unusable(refused(error, entry, link=link), fingerprint, (own.st_mtime_ns, fingerprint.mtime))
     try:
-        return _read_open(fd, own, entry, limit, lease_on)
+        return read_open(fd, own, entry, limit, lease_on)
     except OSError as error:
-        return _unusable(_refused(error, entry, link=link), target, own)
+        return unusable(refused(error, entry, link=link), target, own)
     finally:
         os.close(fd)
 
 
-def _read_open(
+def read_open(
     fd: int, own: os.stat_result, entry: Entry, limit: int, lease_on: int | None
 ) -> Content | Unusable | Busy:
+    """The content of an open file; `own` is of the entry that led to it. Raises OSError."""
     before = os.fstat(fd)
     if not stat.S_ISREG(before.st_mode):
-        return _unusable(_not_regular(before, entry), before, own)
+        return unusable(not_regular(before, entry), before, own)
     if lease_on == before.st_dev and _being_written(fd):
         return Busy()
     if before.st_size > limit:
-        return _unusable(_too_large(before.st_size, limit, entry), before, own)
+        return unusable(_too_large(before.st_size, limit, entry), before, own)
     chunks, room = [], limit + 1
     while room > 0 and (chunk := os.read(fd, room)):
         chunks.append(chunk)
         room -= len(chunk)
     if room <= 0:
-        return _unusable(_too_large(limit + 1, limit, entry), before, own)
+        return unusable(_too_large(limit + 1, limit, entry), before, own)
     after = os.fstat(fd)
     if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
         return Busy()
     fingerprint = _fingerprint(after, own)
     touch = (fingerprint.link_mtime, fingerprint.mtime)
-    return Content(b"".join(chunks), fingerprint, touch, after.st_uid, after.st_gid, after.st_mode)
+    return Content(b"".join(chunks), fingerprint, touch, after.st_uid, after.st_gid, after.st_mode, after.st_nlink)
 
 
 def _being_written(fd: int) -> bool:
@@ -181,19 +204,28 @@ def _being_written(fd: int) -> bool:
 
 def _fingerprint(target: os.stat_result, own: os.stat_result) -> Fingerprint:
     return Fingerprint(
-        target.st_dev, target.st_ino, target.st_mtime_ns, target.st_ctime_ns, target.st_size, own.st_mtime_ns
+        target.st_dev,
+        target.st_ino,
+        target.st_mtime_ns,
+        target.st_ctime_ns,
+        target.st_size,
+        own.st_mtime_ns,
+        own.st_ctime_ns,
     )
 
 
-def _nowhere(error: OSError, own: os.stat_result) -> Fingerprint:
-    return Fingerprint(0, 0, 0, 0, error.errno or 0, own.st_mtime_ns)
+def nowhere(error: OSError, own: os.stat_result) -> Fingerprint:
+    """The fingerprint of a link that leads nowhere."""
+    return Fingerprint(0, 0, 0, 0, error.errno or 0, own.st_mtime_ns, own.st_ctime_ns)
 
 
-def _unusable(problem: Problem, target: os.stat_result, own: os.stat_result) -> Unusable:
+def unusable(problem: Problem, target: os.stat_result, own: os.stat_result) -> Unusable:
+    """The answer to an entry that leads to something of which no more is known than this."""
     return Unusable(problem, _fingerprint(target, own), (own.st_mtime_ns, target.st_mtime_ns))
 
 
-def _not_regular(found: os.stat_result, entry: Entry) -> Problem:
+def not_regular(found: os.stat_result, entry: Entry) -> Problem:
+    """The problem of an entry that is no file."""
     kind = _KINDS.get(stat.S_IFMT(found.st_mode), "not a file")
     return Problem(
         "NotRegular",
@@ -212,7 +244,8 @@ def _too_large(size: int, limit: int, entry: Entry) -> Problem:
     )
 
 
-def _refused(error: OSError, entry: Entry, *, link: bool) -> Problem:
+def refused(error: OSError, entry: Entry, *, link: bool) -> Problem:
+    """The problem of an entry that the kernel does not let us read."""
     target = ""
     if link:
         try:

@@ -92,6 +92,8 @@ def decode_result(line: bytes, order: Order, setting: Setting) -> Parsed:
             raise ValueError("a claim in another's name")
         if vassal is not None and vassal.config:
             raise ValueError("a config that is not the file's")
+        if vassal is not None and vassal.owner is not None:
+            raise ValueError("an owner, which is not the file's to say")
     return _with_config(parsed, order.data) if setting.run.config_pipe else parsed
 
 

@@ -10,7 +10,7 @@ from emperorctl.models.observed import LaunchState, Signs
 from emperorctl.models.plan import Look, Memory, State
 from emperorctl.models.status import Condition, ConditionType, Phase, Truth
 from emperorctl.models.vassal import Desired, Notify, Suspender
-from emperorctl.reconciler.draft import EARLY
+from emperorctl.reconciler.draft import EARLY, is_anothers
 from emperorctl.reconciler.lifecycle import Direction
 
 __all__ = ["RELOAD_REPORT", "judge", "reloading_until"]
@@ -117,6 +117,8 @@ def _not_ready(reason: str, message: str) -> Condition:
 
 def _waiting(look: Look, memory: Memory) -> tuple[Condition, str]:
     desired, observed = look.desired, look.observed
+    if memory.state in (State.STOPPING, State.KILLING) and not memory.overdue and is_anothers(look, memory):
+        return _not_ready("OwnerChanged", _handover(look, memory)), Phase.TERMINATING
     match memory.state:
         case State.STARTING:
             text = f"{observed.its_hook} is running" if observed.hook else "being launched"
@@ -139,6 +141,13 @@ def _waiting(look: Look, memory: Memory) -> tuple[Condition, str]:
         problem = desired.problem
         return _not_ready("Invalid", problem.sentence() if problem else "nothing accepted yet"), Phase.INVALID
     return _unlucky(desired.name, memory)
+
+
+def _handover(look: Look, memory: Memory) -> str:
+    before = memory.vassal.owner if memory.vassal is not None else None
+    now = look.desired.owner if look.desired is not None else None
+    former = f"user id {before.uid}" if before is not None else "its former owner"
+    return f"its file belongs to user id {now.uid if now else '?'} now: what runs for {former} is stopped first"
 
 
 def _asleep(look: Look, memory: Memory) -> tuple[Condition, str] | None:

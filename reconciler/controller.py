@@ -193,6 +193,9 @@ class Controller:
                 del self.records[name]
                 self.host.forget(name)
                 self._report_if_all_gone()
+                if self.store.get(name) is not None:
+                    # Another owner's, who begins anew.
+                    self._queue.add(name)
         kind = NoteType.WARNING if isinstance(action, Kill) or action.reason == HUNG else NoteType.NORMAL
         self.note(name, Note(kind, action.reason, action.message))
 

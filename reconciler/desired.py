@@ -15,7 +15,7 @@ from emperorctl.models.errors import Problem
 from emperorctl.models.source import Claim, FileReport, Report, Trouble
 from emperorctl.models.status import Note, NoteType
 from emperorctl.models.uwsgi_run import zerg_vassal
-from emperorctl.models.vassal import Desired, Suspender, Vassal
+from emperorctl.models.vassal import Desired, Owner, Suspender, Vassal
 
 __all__ = ["DesiredStore"]
 
@@ -30,6 +30,7 @@ class _File:
     digest: str
     touch: tuple[int, int]
     problem: Problem | None
+    owner: Owner | None = None
 
 
 class DesiredStore:
@@ -37,7 +38,8 @@ class DesiredStore:
 
     `wake` is called with each name that may have changed, `note` with what people should know. `zergs` is how many
     zergs are wanted: vassals that no file names, but another vassal has called for. `wait_for_command`: every new
-    vassal is held down until it is released, but for the names in `wait_not`.
+    vassal is held down until it is released, but for the names in `wait_not`. `handover` is called with a name and its
+    former owner when it becomes another's.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class DesiredStore:
         self.zergs = 0
         self._waiting: set[str] = set()
         self.wait_for_command = False
+        self.handover: Callable[[str, Owner], None] = _ignore_handover
         self.wait_not: Collection[str] = ()
 
     def get(self, name: str) -> Desired | None:
@@ -176,7 +179,7 @@ class DesiredStore:
         """Let the zergs of a changed vassal follow it."""
         for name, number in tuple(self._zergs[before.name].items()):
             zerg = self._desired[name]
-            if after is None or after.vassal is None or after.suspended:
+            if after is None or after.vassal is None or after.suspended or after.owner != before.owner:
                 self.dismiss(name)
             elif (after.vassal, after.orders) != (before.vassal, before.orders):
                 vassal = zerg_vassal(after.vassal, name, number)
@@ -203,14 +206,13 @@ class DesiredStore:
             self._take_problem(key, report, before)
             return
         claims = {claim.name: claim for claim in report.claims}
-        for name in before.claims if before else ():
-            if name not in claims:
-                self._release(name, key)
+        owner = report.owner or (before.owner if before else None)
+        self._drop_claims(key, before, keep=claims, owner=owner)
         if not claims:
             self._files.pop(key, None)
             self._by_source.get(source, set()).discard(report.file)
             return
-        self._remember(key, _File(claims, report.digest, report.touch, None))
+        self._remember(key, _File(claims, report.digest, report.touch, None, owner))
         edited = before is None or before.digest != report.digest or before.problem is not None
         touched = before is not None and not edited and before.touch != report.touch
         for name, claim in claims.items():
@@ -232,8 +234,14 @@ class DesiredStore:
     def _take_problem(self, key: _FileKey, report: FileReport, before: _File | None) -> None:
         problem = report.problem
         assert problem is not None
-        claims = before.claims if before else {report.fallback_name: Claim(report.fallback_name, problem=problem)}
-        self._remember(key, _File(claims, report.digest, report.touch, problem))
+        owner = report.owner or (before.owner if before else None)
+        if before is None or _changed_hands(before.owner, owner):
+            # What another claimed is not this one's to keep.
+            claims = {report.fallback_name: Claim(report.fallback_name, problem=problem)}
+            self._drop_claims(key, before, keep=claims, owner=owner)
+        else:
+            claims = before.claims
+        self._remember(key, _File(claims, report.digest, report.touch, problem, owner))
         for name in claims:
             holders = self._holders.setdefault(name, [])
             if key not in holders:
@@ -245,6 +253,24 @@ class DesiredStore:
             elif before is None or before.problem != problem:
                 self._complain(name, problem.at(key[1]))
 
+    def _drop_claims(self, key: _FileKey, before: _File | None, *, keep: Collection[str], owner: Owner | None) -> None:
+        """A file that is `owner`'s now claims these names and no others."""
+        for name in before.claims if before else ():
+            if name not in keep:
+                desired = self._desired.get(name)
+                if before is not None and desired is not None and _changed_hands(before.owner, owner):
+                    self._hand_over(name, key[1], before.owner, owner)
+                self._release(name, key)
+
+    def _hand_over(self, name: str, file: str, before: Owner | None, now: Owner | None) -> None:
+        assert before is not None and now is not None
+        self.handover(name, before)
+        message = (
+            f"{file} belonged to {before.uid}:{before.gid}, and belongs to {now.uid}:{now.gid} now: what ran for its"
+            " former owner is stopped"
+        )
+        self._note(name, Note(NoteType.WARNING, "OwnerChanged", message))
+
     def _remember(self, key: _FileKey, file: _File) -> None:
         self._files[key] = file
         self._by_source.setdefault(key[0], set()).add(key[1])
@@ -252,7 +278,12 @@ class DesiredStore:
     def _settle(self, name: str, claim: Claim, *, edited: bool, touched: bool) -> None:
         """Let the claim of the name's holder count."""
         source, file = self._holders[name][0]
+        owner = self._files[source, file].owner
         known = self._desired.get(name)
+        if known is not None and _changed_hands(known.owner, owner):
+            # It begins anew. What runs for the other is the plan's matter: it knows who it was started for.
+            self._hand_over(name, file, known.owner, owner)
+            known = None
         if known is None and self.wait_for_command and name not in self.wait_not:
             self._waiting.add(name)
         desired = known or Desired(
@@ -262,7 +293,7 @@ class DesiredStore:
             warm=source not in self._listed,
             conflict=self._conflict(name),
         )
-        desired = replace(desired, source=source, file=file)
+        desired = replace(desired, source=source, file=file, owner=owner)
         if claim.problem is not None:
             problem = claim.problem.at(file)
             if problem != desired.problem:
@@ -326,3 +357,12 @@ class DesiredStore:
             "rename one of them",
             file=holders[0][1],
         )
+
+
+def _changed_hands(before: Owner | None, now: Owner | None) -> bool:
+    """Whether it is another's now; as long as either is not known, nobody can say so."""
+    return before is not None and now is not None and before != now
+
+
+def _ignore_handover(name: str, former: Owner) -> None:
+    """Until somebody wants to know."""

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from emperorctl.models.plan import Action, Kill, Look, State, TellReload, TellStop
+from emperorctl.models.plan import Action, Kill, Look, Memory, State, TellReload, TellStop
 from emperorctl.models.status import Note, NoteType
 from emperorctl.models.vassal import StopMethod, Vassal
 from emperorctl.reconciler.blacklist import BlacklistRule, after_death
 from emperorctl.reconciler.throttle import ThrottleRule
 
-__all__ = ["EARLY", "UNKILLABLE_AFTER", "Draft", "Rules"]
+__all__ = ["EARLY", "UNKILLABLE_AFTER", "Draft", "Rules", "is_anothers"]
 
 EARLY = 0.0005
 """Timers may fire this many seconds before their time."""
@@ -152,3 +152,11 @@ class Draft:
         if entry is not None:
             detail = f"for {entry.throttle:g}s (attempt {entry.attempts})"
             self.warn("Blacklisted", "it failed before it was loyal: its next try has to wait", detail)
+
+
+def is_anothers(look: Look, memory: Memory) -> bool:
+    """Whether what is remembered was run for another owner than the one whose file it is now, in tyrant mode."""
+    desired, vassal = look.desired, memory.vassal
+    if desired is None or desired.owner is None or vassal is None:
+        return False
+    return vassal.owner != desired.owner

@@ -14,7 +14,7 @@ from emperorctl.models.plan import Dismiss, Forget, Kill, Look, Plan, Spawn, Sta
 from emperorctl.models.protocol import EXIT_DO_NOT_RESPAWN
 from emperorctl.models.vassal import Kind, Notify, ReloadMethod, Suspender, Vassal
 from emperorctl.reconciler.conditions import judge, reloading_until
-from emperorctl.reconciler.draft import EARLY, UNKILLABLE_AFTER, Draft, Rules
+from emperorctl.reconciler.draft import EARLY, UNKILLABLE_AFTER, Draft, Rules, is_anothers
 from emperorctl.reconciler.lifecycle import FOLD, STEP, Change, Direction, Step
 from emperorctl.reconciler.slumber import VOLUNTARY, has_other_sockets, has_to_wake, keep_sockets, went_to_sleep
 from emperorctl.reconciler.throttle import reserve
@@ -29,6 +29,9 @@ TRANSIENT_RETRY = 0.5
 TRANSIENT_RETRY_MAX = 10.0
 """… and the most it comes to, twice as long each time in a row."""
 
+OWNER_GRACE = 10.0
+"""Seconds that a process gets to stop, at most, where its file has become another user's."""
+
 _STOPS = {
     Direction.REMOVE: ("Removed", "stopping: nothing asks for it any more", ""),
     Direction.REST: ("Suspended", "stopping: ordered to", ""),
@@ -40,7 +43,8 @@ _STOPS = {
 def plan(look: Look, rules: Rules) -> Plan:
     """What has to be done to one vassal now."""
     draft = Draft(look, rules)
-    _pardon(draft)
+    if not is_anothers(look, draft.memory):
+        _pardon(draft)
     _fold(draft)
     keep_sockets(draft)
     direction = _direction(draft)
@@ -61,7 +65,7 @@ def plan(look: Look, rules: Rules) -> Plan:
 
 def _direction(draft: Draft) -> Direction:
     look, memory, desired = draft.look, draft.memory, draft.look.desired
-    if desired is None or look.mercy is not None:
+    if desired is None or look.mercy is not None or is_anothers(look, memory):
         return Direction.REMOVE
     if desired.suspended or desired.vassal is None:
         return Direction.REST
@@ -352,7 +356,13 @@ def _reload(draft: Draft) -> None:
 
 def _stop(draft: Draft, direction: Direction) -> None:
     reason, message, ordered = _why(draft, direction)
-    draft.stop_as_wanted(reason, message)
+    vassal = draft.memory.vassal
+    if vassal is not None and is_anothers(draft.look, draft.memory):
+        # How it stops was its own owner's to say, but not for how long the next one waits.
+        grace = min(vassal.stop.grace, OWNER_GRACE)
+        draft.stop(replace(vassal, stop=replace(vassal.stop, grace=grace)), reason, message)
+    else:
+        draft.stop_as_wanted(reason, message)
     draft.memory.ordered = ordered
 
 
@@ -360,6 +370,8 @@ def _why(draft: Draft, direction: Direction) -> tuple[str, str, str]:
     if direction is Direction.REMOVE and draft.look.mercy is not None:
         return "Ragnarok", "stopping: the Emperor is ending", ""
     desired = draft.look.desired
+    if is_anothers(draft.look, draft.memory):
+        return "OwnerChanged", "stopping: its file belongs to another user now", ""
     if direction is Direction.REST and desired is not None and desired.suspended_by is Suspender.FILE:
         return "Suspended", "stopping: its file suspends it", ""
     return _STOPS[direction]
@@ -369,6 +381,8 @@ def _escalate(draft: Draft) -> None:
     deadline = draft.memory.deadline
     if deadline is not None and draft.look.mercy is not None:
         deadline = min(deadline, draft.look.mercy)
+    if deadline is not None and is_anothers(draft.look, draft.memory):
+        deadline = min(deadline, draft.memory.since + OWNER_GRACE)
     if deadline is None or draft.due(deadline):
         draft.kill("GraceExceeded", "killing: still there after its grace period")
 

@@ -12,7 +12,7 @@ from emperorctl.models.observed import Exit
 from emperorctl.models.plan import Count, Hush, Listen, Memory, State, Watch
 from emperorctl.models.sockets import OnDemand
 from emperorctl.models.vassal import Desired
-from emperorctl.reconciler.draft import EARLY, Draft
+from emperorctl.reconciler.draft import EARLY, Draft, is_anothers
 
 __all__ = ["VOLUNTARY", "has_other_sockets", "has_to_wake", "keep_sockets", "rest_when_idle", "went_to_sleep"]
 
@@ -56,7 +56,8 @@ def _wanted(draft: Draft) -> OnDemand | None:
     desired = draft.look.desired
     if desired is None or desired.vassal is None or desired.suspended or draft.look.mercy is not None:
         return None
-    return desired.vassal.on_demand
+    # Another owner's sockets are not handed on: they are bound anew once everything of the former one has gone.
+    return None if is_anothers(draft.look, draft.memory) else desired.vassal.on_demand
 
 
 def has_other_sockets(draft: Draft) -> bool:

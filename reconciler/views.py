@@ -42,6 +42,7 @@ def vassal_object(
     desired, memory, observed = record.desired, record.memory, record.observed
     vassal = (desired.vassal if desired else None) or memory.vassal
     wanted = desired is not None and desired.vassal is not None and not desired.suspended
+    owner = desired.owner if desired else (vassal.owner if vassal else None)
     processes = []
     if observed.process is not None and observed.state is LaunchState.ALIVE:
         process = observed.process
@@ -72,6 +73,7 @@ def vassal_object(
             "kind": str(vassal.kind) if vassal else "",
             "source": desired.source if desired else "",
             "file": desired.file if desired else "",
+            "owner": f"{owner.uid}:{owner.gid}" if owner is not None else "",
             "conditions": [
                 {
                     "type": str(item.type),

@@ -101,6 +101,20 @@ class EventLog:
         part.owner = lambda name: owner
         return part
 
+    def set_aside(self, name: str, other: str) -> None:
+        """From now on, what was recorded under `name` is told of `other`. Costs a look at all events."""
+        if name not in self._of:
+            return
+        renamed: OrderedDict[_Key, _Entry] = OrderedDict()
+        for key, entry in self._all.items():
+            if key[0] == name:
+                entry.name = other
+            renamed[(entry.name, *key[1:])] = entry
+        self._all = renamed
+        self._of = {}
+        for key in self._all:
+            self._of.setdefault(key[0], OrderedDict())[key] = None
+
     def list(self, name: str | None = None) -> list[dict[str, object]]:
         """All events (of one name, as it was recorded) as API objects, the latest occurrence last."""
         if name is None:

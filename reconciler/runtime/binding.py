@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from emperorctl.models.errors import Problem
 from emperorctl.models.sockets import Address, Family
+from emperorctl.reconciler.runtime.lent import lent_rights
 
 __all__ = ["Bound", "CannotListen", "Ids", "bind", "broken", "retire", "tend", "waiting"]
 
@@ -58,9 +59,15 @@ def bind(address: Address, ids: Ids) -> Bound:
             return _bind_inet(address)
         if address.family is Family.ABSTRACT:
             return _bind_abstract(address)
-        return _bind_unix(address, ids)
+        with _rights_for(address):
+            return _bind_unix(address, ids)
     except OSError as error:
         raise _refused(address, error) from None
+
+
+def _rights_for(address: Address) -> contextlib.AbstractContextManager[None]:
+    """What is done to the file of a tenant's socket is done with that tenant's rights, wherever its path leads."""
+    return lent_rights(*address.bound_as) if address.bound_as is not None else contextlib.nullcontext()
 
 
 def tend(bound: Bound, address: Address, ids: Ids) -> None:
@@ -70,7 +77,8 @@ def tend(bound: Bound, address: Address, ids: Ids) -> None:
             with _borrowed(bound.fd) as sock:
                 sock.listen(address.backlog)
         if bound.file is not None:
-            _own(address, bound.file, ids, mode=address.mode)
+            with _rights_for(address):
+                _own(address, bound.file, ids, mode=address.mode)
     except OSError as error:
         raise _refused(address, error) from None
     bound.address = address
@@ -98,6 +106,15 @@ def retire(bound: Bound) -> None:
     os.close(bound.fd)
     if bound.file is None:
         return
+    try:
+        with _rights_for(bound.address):
+            _remove(bound)
+    except PermissionError:
+        # Its directory has become another's.
+        pass
+
+
+def _remove(bound: Bound) -> None:
     directory, name = os.path.split(bound.address.path)
     try:
         fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -243,6 +260,7 @@ def _replaced(address: Address) -> CannotListen:
 
 
 def _refused(address: Address, error: OSError) -> CannotListen:
+    uid = os.geteuid() if address.bound_as is None else address.bound_as[0]
     match error.errno:
         case errno.EADDRINUSE:
             return _in_use(address)
@@ -258,9 +276,11 @@ def _refused(address: Address, error: OSError) -> CannotListen:
             message = f"port {address.port} may not be bound by user id {os.geteuid()}"
             return CannotListen(Problem("NotPermitted", message, "run the Emperor as root, or choose a port from 1024"))
         case errno.EACCES | errno.EPERM | errno.EROFS:
-            message = f"{address} can't be made by user id {os.geteuid()}: {os.strerror(error.errno)}"
+            message = f"{address} can't be made by user id {uid}: {os.strerror(error.errno)}"
             return CannotListen(
-                Problem("NotPermitted", message, "give it write permission on the directory, or run it as root")
+                Problem(
+                    "NotPermitted", message, "give this user write permission on the directory, or choose another path"
+                )
             )
     remedy = "raise the limit on open files (LimitNOFILE= of the Emperor's unit)" if error.errno in _SHORTAGE else ""
     text = os.strerror(error.errno or 0)

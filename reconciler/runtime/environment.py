@@ -29,6 +29,7 @@ _OURS = "EMPERORCTL_"
 class _Bases:
     inherited: dict[str, str]
     fresh: dict[str, str]
+    meant: dict[str, str]
 
 
 class Environments:
@@ -38,13 +39,13 @@ class Environments:
     """
 
     def __init__(self, environ: Mapping[str, str], heartbeat: float = 0.0) -> None:
-        self._bases = _Bases(_inherited(environ), _fresh(environ))
+        self._bases = _Bases(_inherited(environ), _fresh(environ), _meant_for_vassals(environ))
         self._heartbeat = heartbeat
 
     def of(self, vassal: Vassal, generation: int, identity: Identity, cookie: str, notify: str = "") -> dict[str, str]:
         """The complete environment of one launch. `notify` is the path of its notification socket, if it has one."""
         launch = vassal.launch
-        if launch.inherit_env:
+        if launch.inherit_env and vassal.owner is None:
             env = dict(self._bases.inherited)
         else:
             env = {
@@ -56,6 +57,9 @@ class Environments:
                 "EMPEROR_VASSAL_NAME": vassal.name,
                 "EMPEROR_VASSAL_GENERATION": str(generation),
             }
+        if launch.inherit_env and vassal.owner is not None:
+            # A tenant's: of the Emperor's own only what it was given for vassals.
+            env |= self._bases.meant
         env.update(launch.env)
         # After what the file declares: these are how the process is reached and found again.
         first = FIRST_FD
@@ -87,10 +91,15 @@ def _inherited(environ: Mapping[str, str]) -> dict[str, str]:
         for name, value in environ.items()
         if name not in _NOT_INHERITED and not name.startswith((_VASSAL_PREFIX, _OURS))
     }
-    for name, value in environ.items():
-        if name.startswith(_VASSAL_PREFIX) and len(name) > len(_VASSAL_PREFIX):
-            env["UWSGI_" + name[len(_VASSAL_PREFIX) :]] = value
-    return env
+    return env | _meant_for_vassals(environ)
+
+
+def _meant_for_vassals(environ: Mapping[str, str]) -> dict[str, str]:
+    return {
+        "UWSGI_" + name[len(_VASSAL_PREFIX) :]: value
+        for name, value in environ.items()
+        if name.startswith(_VASSAL_PREFIX) and len(name) > len(_VASSAL_PREFIX)
+    }
 
 
 def _fresh(environ: Mapping[str, str]) -> dict[str, str]:

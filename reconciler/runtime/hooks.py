@@ -162,7 +162,8 @@ class _Process:
         self._command = command
         self._run = run
         # The sockets are the program's alone.
-        self._vassal = replace(run.vassal, launch=command.launch, on_demand=None)
+        owner = run.vassal.owner if command.identity is not None else None
+        self._vassal = replace(run.vassal, launch=command.launch, on_demand=None, owner=owner)
         self._over = over
         self._order: Order | None = None
         self._output: Tail | None = None

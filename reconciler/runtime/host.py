@@ -305,8 +305,9 @@ class LocalHost:
         roles: list[str] = []
         try:
             if launch.capture:
+                owner = run.vassal.owner.uid if run.vassal.owner is not None else None
                 order.log, writing = self.logs.open(
-                    run.name, run.vassal.logs, run.identity.uid, lambda: self._book.finish(order)
+                    run.name, run.vassal.logs, run.identity.uid, lambda: self._book.finish(order), owner=owner
                 )
                 close.append(writing)
                 give += [writing, writing, order.log.fd]
@@ -335,7 +336,7 @@ class LocalHost:
                 address = run.notify.path
             cookie = self._book.cookie(order_id)
             env = self._environments.of(run.vassal, run.generation, run.identity, cookie, address)
-            log = self.logs.path(run.name) if order.log is not None else None
+            log = order.log.path if order.log is not None else None
             where = Where(order_id, tuple(roles), self._containment.place(order_id), log, run.patched)
             data = write_order(run.vassal, env, run.identity, where)
         except (OSError, Unusable) as error:
@@ -458,7 +459,8 @@ class LocalHost:
             if order.pid:
                 log = order.log.fd if order.log is not None and order.log.fd >= 0 else None
                 pidfd = order.pidfd if order.pidfd >= 0 and not self._containment.root else None
-                yield Survivor(order.id, order.pid, pidfd, log, self.logs.path(order.name))
+                path = order.log.path if order.log is not None else None
+                yield Survivor(order.id, order.pid, pidfd, log, path)
 
     def fate(self, order_id: int) -> tuple[Fate, int]:
         """What became of an unconfirmed order."""

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Identities", "Identity", "IdentityError", "look_up", "parse_id"]
+__all__ = ["Identities", "Identity", "IdentityError", "Key", "look_up", "parse_id"]
 
 ID_MAX = 2**31 - 1
 _KEPT = 10.0
@@ -70,8 +70,9 @@ def parse_id(text: str, what: str) -> int | None:
     )
 
 
-def look_up(user: str | None, group: str | None) -> Identity:
-    """Ask the name services; may block. Raises IdentityError, OSError."""
+def look_up(user: str | None, group: str | None, init_groups: bool = False) -> Identity:
+    """Ask the name services; may block. A name has all its groups, and with `init_groups` a number that is somebody's
+    too. Raises IdentityError, OSError."""
     own_uid, own_gid = os.geteuid(), os.getegid()
     entry: pwd.struct_passwd | None = None
     groups: tuple[int, ...] = ()
@@ -99,7 +100,7 @@ def look_up(user: str | None, group: str | None) -> Identity:
         # A number that nobody has: its private group by custom, and certainly not root's.
         gid = entry.pw_gid if entry is not None else uid
     switch = (uid, gid) != (own_uid, own_gid) or (named and own_uid == 0 and uid != 0)
-    if switch and named and entry is not None:
+    if switch and (named or init_groups) and entry is not None:
         groups = tuple(os.getgrouplist(entry.pw_name, gid))
     return Identity(
         uid,
@@ -131,9 +132,10 @@ def _group(group: str) -> int:
         ) from None
 
 
-Key = tuple[str | None, str | None]
+Key = tuple[str | None, str | None] | tuple[str | None, str | None, bool]
+"""The arguments of `look_up`."""
 Answer = Identity | IdentityError
-Lookup = Callable[[str | None, str | None], Identity]
+Lookup = Callable[..., Identity]
 
 
 class Identities:
@@ -149,7 +151,9 @@ class Identities:
 
     def ask(self, user: str | None, group: str | None, tell: Callable[[Answer], None]) -> None:
         """Call `tell` once: at once where the answer is known, otherwise later from the event loop."""
-        key = (user, group)
+        self._ask((user, group), tell)
+
+    def _ask(self, key: Key, tell: Callable[[Answer], None]) -> None:
         known = self._answers.get(key)
         if known is not None and self._loop.time() < known[0]:
             tell(known[1])
@@ -158,11 +162,11 @@ class Identities:
             self._asking[key].append(tell)
             return
         if self._hanging >= _HANGING_MAX:
-            tell(_hangs(user, group))
+            tell(_hangs(*key))
             return
         self._asking[key] = [tell]
         self._hanging += 1
-        timer = self._loop.call_later(self._timeout, self._answered, key, _hangs(user, group), None)
+        timer = self._loop.call_later(self._timeout, self._answered, key, _hangs(*key), None)
         threading.Thread(target=self._run, args=(key, timer), name="identity", daemon=True).start()
 
     def ask_all(self, keys: Sequence[Key], tell: Callable[[tuple[Identity, ...] | IdentityError], None]) -> None:
@@ -175,11 +179,11 @@ class Identities:
                 return
             found.append(answer)
             if len(found) < len(keys):
-                self.ask(*keys[len(found)], told)
+                self._ask(keys[len(found)], told)
             else:
                 tell(tuple(found))
 
-        self.ask(*keys[0], told)
+        self._ask(keys[0], told)
 
     def _run(self, key: Key, timer: asyncio.TimerHandle) -> None:
         answer: Answer
@@ -207,7 +211,7 @@ class Identities:
             tell(answer)
 
 
-def _hangs(user: str | None, group: str | None) -> IdentityError:
+def _hangs(user: str | None, group: str | None, init_groups: bool = False) -> IdentityError:
     name = user or group or "the Emperor's own user"
     return IdentityError(
         "UserLookupTimeout",

@@ -23,12 +23,17 @@ _BLOCK = 64 * 1024
 _TAIL_MAX = 64 * 1024 * 1024
 
 
-def log_file_name(name: str) -> str:
+def log_file_name(name: str, owner: int | None = None) -> str:
     """The file name for a vassal's name: readable, at most 200 bytes, and never two vassals' same.
+
+    In tyrant mode each `owner` (a uid) has a file of its own, that no other ever gets to read.
 
     A name of letters, digits, `.`, `_`, `-` is kept. Any other is escaped and gets a digest, and only such
     a name holds a `%`.
     """
+    if owner is not None:
+        # No plain name holds a `@`.
+        return f"{log_file_name(name).removesuffix('.log')}@{owner}.log"
     if name and not name.startswith((".", "-")) and len(name) <= _STEM_MAX and _PLAIN.issuperset(name):
         return f"{name}.log"
     raw = name.encode("utf-8", "surrogateescape" if _surrogates(name) else "strict")

@@ -37,6 +37,11 @@ class LogPipe:
     ended: Callable[[], None]
     stuck: bool = False
 
+    @property
+    def path(self) -> str:
+        """Of the file that it goes to."""
+        return self.stream.file.path
+
 
 @dataclass(slots=True, eq=False)
 class _Stream:
@@ -50,7 +55,7 @@ class _Stream:
 
 
 class LogStore:
-    """All log files of one Emperor."""
+    """All log files of one Emperor. `owner_of` says whose a vassal is now, in tyrant mode: a uid."""
 
     def __init__(
         self,
@@ -63,7 +68,8 @@ class LogStore:
         self._directory = directory
         self._note = note
         self._open_max = open_max
-        self._streams: dict[str, _Stream] = {}
+        self.owner_of: Callable[[str], int | None] = _nobody
+        self._streams: dict[str, _Stream] = {}  # by path
         self._open: OrderedDict[str, _Stream] = OrderedDict()
         self._stuck: set[LogPipe] = set()
         self._retry: asyncio.TimerHandle | None = None
@@ -72,10 +78,16 @@ class LogStore:
 
     def path(self, name: str) -> str:
         """Where this vassal's output goes, or would."""
-        return f"{self._directory}/{logfiles.log_file_name(name)}"
+        return self._path(name, self.owner_of(name))
 
-    def open(self, name: str, limits: Logs, uid: int, ended: Callable[[], None]) -> tuple[LogPipe, int]:
-        """A new pipe for a launch, and its write end for the vassal, which its user may open again. Raises OSError."""
+    def _path(self, name: str, owner: int | None) -> str:
+        return f"{self._directory}/{logfiles.log_file_name(name, owner)}"
+
+    def open(
+        self, name: str, limits: Logs, uid: int, ended: Callable[[], None], *, owner: int | None = None
+    ) -> tuple[LogPipe, int]:
+        """A new pipe for a launch, and its write end for the vassal, which its user may open again; `owner` is whose
+        vassal it is, in tyrant mode. Raises OSError."""
         reading, writing = os.pipe2(os.O_CLOEXEC)
         try:
             os.set_blocking(reading, False)
@@ -87,7 +99,7 @@ class LogStore:
                     self._big_pipes = False
                 # Or /dev/stdout could not be opened by it.
                 os.fchown(writing, uid, -1)
-            stream = self._stream(name, limits)
+            stream = self._stream(name, limits, owner)
             pipe = LogPipe(stream, reading, ended)
             self._loop.add_reader(reading, self._readable, pipe)
         except BaseException:
@@ -99,10 +111,12 @@ class LogStore:
 
     def forget(self, name: str) -> None:
         """Drop what is kept in memory of a vassal that runs no more; its files stay."""
-        stream = self._streams.get(name)
+        self._forget(self._streams.get(self.path(name)))
+
+    def _forget(self, stream: _Stream | None) -> None:
         if stream is not None and not stream.pipes and not stream.followers:
             self._close_file(stream)
-            del self._streams[name]
+            self._streams.pop(stream.file.path, None)
 
     async def tail(self, name: str, lines: int) -> bytes:
         """The last `lines` lines; all that is kept where negative."""
@@ -115,7 +129,7 @@ class LogStore:
 
     async def follow(self, name: str, lines: int) -> AsyncGenerator[bytes, None]:
         """The last `lines` lines, then whatever is written, across rotations, until the caller stops listening."""
-        stream = self._stream(name, None)
+        stream = self._stream(name, None, self.owner_of(name))
         wake = asyncio.Event()
         stream.followers.add(wake)
         file = stream.file
@@ -151,7 +165,7 @@ class LogStore:
             stream.followers.discard(wake)
             if fd >= 0:
                 os.close(fd)
-            self.forget(name)
+            self._forget(stream)
 
     def close(self) -> None:
         """Take what is still in the pipes, then let go of everything."""
@@ -191,6 +205,9 @@ class LogStore:
         pipe.fd = -1
         pipe.stream.pipes.discard(pipe)
         pipe.ended()
+        if pipe.stream.file.path != self.path(pipe.stream.name):
+            # A former owner's, whom nobody will forget by this name any more.
+            self._forget(pipe.stream)
 
     def _empty(self, pipe: LogPipe) -> None:
         """All that is in the pipe; bounded, in case somebody still writes."""
@@ -244,34 +261,40 @@ class LogStore:
 
     # --- the files ---
 
-    def _stream(self, name: str, limits: Logs | None) -> _Stream:
-        stream = self._streams.get(name)
+    def _stream(self, name: str, limits: Logs | None, owner: int | None) -> _Stream:
+        path = self._path(name, owner)
+        stream = self._streams.get(path)
         if stream is None:
             known = limits or Logs()
-            stream = _Stream(name, logfiles.LogFile(self.path(name), known.max_size, known.max_files))
-            self._streams[name] = stream
+            stream = _Stream(name, logfiles.LogFile(path, known.max_size, known.max_files))
+            self._streams[path] = stream
         elif limits is not None:
             stream.file.max_size = limits.max_size
             stream.file.max_files = limits.max_files
         return stream
 
     def _kept(self, name: str) -> int:
-        stream = self._streams.get(name)
+        stream = self._streams.get(self.path(name))
         return stream.file.max_files if stream is not None else Logs().max_files
 
     def _make_room(self, stream: _Stream) -> None:
         """Have this file among the open ones, and not too many of them."""
-        if stream.name in self._open:
-            self._open.move_to_end(stream.name)
+        if stream.file.path in self._open:
+            self._open.move_to_end(stream.file.path)
             return
         while len(self._open) >= self._open_max:
             _, oldest = self._open.popitem(last=False)
             oldest.file.close()
-        self._open[stream.name] = stream
+        self._open[stream.file.path] = stream
 
     def _close_file(self, stream: _Stream) -> None:
-        self._open.pop(stream.name, None)
+        self._open.pop(stream.file.path, None)
         stream.file.close()
+
+
+def _nobody(name: str) -> int | None:
+    """Without tyrant mode, names alone count."""
+    return None
 
 
 def _open_quietly(path: str) -> int:

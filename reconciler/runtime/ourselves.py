@@ -1,4 +1,4 @@
-"""What this process asks of the kernel for itself: another name, and to become the parent of orphans.
+"""What this process asks of the kernel for itself: another name, to become the parent of orphans, what it may do.
 
 Called by the composition root before anything is launched. Every OSError of prctl(2) ends here.
 """
@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 
 from emperorctl.models.errors import UserError, WorldError
 
-__all__ = ["NAME_MAX", "become_subreaper", "is_subreaper", "set_name"]
+__all__ = ["NAME_MAX", "become_subreaper", "hard_limits", "is_subreaper", "may_change_users", "set_name"]
 
 NAME_MAX = 15
 """The longest name of a process that the kernel keeps, in bytes; what is longer is cut off."""
+_CHANGE_USERS = 1 << 6 | 1 << 7
+"""CAP_SETGID and CAP_SETUID."""
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_GET_CHILD_SUBREAPER = 37
@@ -38,6 +41,26 @@ def is_subreaper() -> bool:
     answer = ctypes.c_int(0)
     _prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(answer))
     return bool(answer.value)
+
+
+def may_change_users(pid: int) -> bool:
+    """Whether that process has the capabilities setuid and setgid. False where nobody can tell."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
+            effective = next((line for line in file if line.startswith("CapEff:")), "CapEff: 0")
+    except OSError:
+        return False
+    return int(effective.split()[1], 16) & _CHANGE_USERS == _CHANGE_USERS
+
+
+def hard_limits() -> dict[str, int | None]:
+    """This process's hard limits by their names in manifests; None is unlimited."""
+    found = {}
+    for name in dir(resource):
+        if name.startswith("RLIMIT_"):
+            hard = resource.getrlimit(getattr(resource, name))[1]
+            found[name.removeprefix("RLIMIT_").lower()] = None if hard == resource.RLIM_INFINITY else hard
+    return found
 
 
 def _prctl(option: int, argument: object) -> None:

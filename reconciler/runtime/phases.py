@@ -196,7 +196,9 @@ class Phases:
     def _stop_hook(self, run: Run, program: str) -> Command:
         # Nothing of the vassal's: its file may be a stranger's, and this may run as root.
         directory = _vassals_directory(run)
-        launch = Launch((program, run.name), _told(_STOP, directory), inherit_env=True, working_dir=directory)
+        # Nor is it run in a directory that a tenant can write to: many a program looks for its parts where it is run.
+        working_dir = directory if run.vassal.owner is None else "/"
+        launch = Launch((program, run.name), _told(_STOP, directory), inherit_env=True, working_dir=working_dir)
         return Command(_STOP, launch, None, self._hooks.timeout, forgiven=True)
 
 

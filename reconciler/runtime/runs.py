@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from emperorctl.models.observed import NEVER_LAUNCHED, Signs
 from emperorctl.models.vassal import Vassal
 from emperorctl.reconciler.runtime.configpipe import ConfigPipe
-from emperorctl.reconciler.runtime.identity import Identity
+from emperorctl.reconciler.runtime.identity import Identity, Key
 from emperorctl.reconciler.runtime.logs import LogPipe
 from emperorctl.reconciler.runtime.notify import NotifySocket
 from emperorctl.reconciler.runtime.protocol import Channel
@@ -85,9 +85,9 @@ class Run:
         self.channel = self.notify = self.config = None
 
 
-def identities(vassal: Vassal) -> tuple[tuple[str | None, str | None], ...]:
+def identities(vassal: Vassal) -> tuple[Key, ...]:
     """The users and groups that a launch has to know: its own, and those that a binary patch changes to."""
     launch = vassal.launch
-    own = (launch.user, launch.group)
+    own: Key = (launch.user, launch.group, True) if launch.init_groups else (launch.user, launch.group)
     patch = launch.patch
     return (own,) if patch is None or (patch.user is None and patch.group is None) else (own, (patch.user, patch.group))

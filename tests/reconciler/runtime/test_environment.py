@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from emperorctl.models.sockets import OnDemand, Passing, parse_address
-from emperorctl.models.vassal import Kind, Launch, Vassal
+from emperorctl.models.vassal import Kind, Launch, Owner, Vassal
 from emperorctl.reconciler.runtime.environment import DEFAULT_PATH, Environments
 from emperorctl.reconciler.runtime.identity import Identity
 
@@ -111,3 +111,12 @@ def test_sockets_come_first_and_are_named() -> None:
 def test_what_systemd_gave_the_emperor_is_not_inherited() -> None:
     given = {"LISTEN_FDS": "9", "LISTEN_PID": "1", "LISTEN_FDNAMES": "x", "A": "1"}
     assert not {"LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"} & env(Launch(("uwsgi",), inherit_env=True), given).keys()
+
+
+def test_a_tenants_gets_what_is_meant_for_vassals_and_nothing_else_of_the_emperors() -> None:
+    launch = Launch(("uwsgi",), inherit_env=True, protocol=True)
+    vassal = Vassal("a", Kind.UWSGI, "s", "f", launch, owner=Owner(1005, 1005))
+    environ = {"SECRET": "x", "PATH": "/bin", "UWSGI_VASSAL_COLOUR": "blue", "HOME": "/root", "USER": "root"}
+    found = Environments(environ).of(vassal, 3, SHOP, COOKIE)
+    assert "SECRET" not in found and found["UWSGI_COLOUR"] == "blue" and found["UWSGI_EMPEROR_FD"] == "3"
+    assert (found["HOME"], found["USER"], found["PATH"]) == ("/home/shop", "shop", "/bin")

@@ -127,3 +127,15 @@ def test_several_are_asked_for_in_turn_until_one_is_unknown() -> None:
         assert error.reason == "UnknownUser"
 
     asyncio.run(scene())
+
+
+def test_a_number_has_the_groups_of_its_user_only_where_they_are_asked_for() -> None:
+    import pwd
+
+    user = max(
+        (one for one in pwd.getpwall() if one.pw_uid not in (0, os.geteuid())),
+        key=lambda one: len(os.getgrouplist(one.pw_name, 7)),
+    )
+    assert look_up(str(user.pw_uid), "7").groups == ()
+    assert look_up(str(user.pw_uid), "7", True).groups == tuple(os.getgrouplist(user.pw_name, 7))
+    assert look_up("54321", "7", True).groups == ()

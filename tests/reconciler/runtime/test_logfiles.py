@@ -125,3 +125,12 @@ def test_a_directory_that_others_may_write_in_is_refused(tmp_path: Path) -> None
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(UserError, match="not a directory"):
         logfiles.open_directory(str(tmp_path / "file"))
+
+
+def test_each_owner_has_a_file_that_no_other_name_has() -> None:
+    names = [log_file_name("a.ini", owner) for owner in (None, 1, 2)] + [
+        log_file_name("a.ini@1"),
+        log_file_name("a.ini", 11),
+    ]
+    assert names[:3] == ["a.ini.log", "a.ini@1.log", "a.ini@2.log"]
+    assert len(set(names)) == len(names)

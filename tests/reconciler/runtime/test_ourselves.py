@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from emperorctl.models.errors import UserError
-from emperorctl.reconciler.runtime.ourselves import NAME_MAX, is_subreaper, set_name
+from emperorctl.reconciler.runtime.ourselves import NAME_MAX, hard_limits, is_subreaper, may_change_users, set_name
 
 
 def name() -> str:
@@ -48,3 +49,14 @@ def test_a_name_that_can_not_be_shown(wanted: str) -> None:
 
 def test_nobody_adopts_orphans_unasked() -> None:
     assert not is_subreaper()
+
+
+def test_who_may_change_users() -> None:
+    assert may_change_users(os.getpid()) == (os.geteuid() == 0)
+    assert not may_change_users(2**30)
+
+
+def test_limits_by_their_names() -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    assert hard_limits()["nofile"] == (None if hard == resource.RLIM_INFINITY else hard)
+    assert {"core", "as", "nproc"} <= hard_limits().keys()
