@@ -44,7 +44,7 @@ class Realm:
 
     def fits(self, name: str) -> list[str]:
         """Every full name of this user's that `name` may mean; they need not say that a vassal is theirs."""
-        found = (*self._whole.fits(name), *self._whole.fits(f"{name}.{self.uid}"))
+        found = dict.fromkeys((*self._whole.fits(name), *self._whole.fits(f"{name}.{self.uid}")))
         return [one for one in found if self._whole.owner(one) == self.uid]
 
     def resolve(self, name: str) -> str:
