@@ -43,8 +43,9 @@ class Realm:
         self._whole = whole
 
     def fits(self, name: str) -> list[str]:
-        """Every full name of this user's that `name` may mean."""
-        return [one for one in self._whole.fits(name) if self._whole.owner(one) == self.uid]
+        """Every full name of this user's that `name` may mean; they need not say that a vassal is theirs."""
+        found = dict.fromkeys((*self._whole.fits(name), *self._whole.fits(f"{name}.{self.uid}")))
+        return [one for one in found if self._whole.owner(one) == self.uid]
 
     def resolve(self, name: str) -> str:
         """The full name of the one vassal meant. Raises NotFound or Ambiguous."""

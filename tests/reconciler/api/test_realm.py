@@ -95,6 +95,10 @@ def test_a_name_means_only_ones_own(tenant: Callable[..., Answer], emperor: Fake
     assert tenant("GET", f"{VASSALS}/blog").json["metadata"]["name"] == "blog.ini"
     assert tenant("POST", f"{VASSALS}/blog/stop").json["details"]["name"] == "blog.ini"
     assert tenant("GET", f"{VASSALS}/blog", uid=BOB).json["metadata"]["name"] == "blog"
+    emperor.put(owned(f"cart.{ALICE}", ALICE))
+    emperor.put(owned(f"cart.{BOB}", BOB))
+    assert tenant("GET", f"{VASSALS}/cart").json["metadata"]["name"] == f"cart.{ALICE}"
+    assert tenant("GET", f"{VASSALS}/cart.{BOB}").status == 404
     assert emperor.orders == ["stop blog.ini"]
     assert emperor.callers == ["uid 1001 (pid 42)"]
 
