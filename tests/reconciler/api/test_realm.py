@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from emperorctl.models.errors import NotFound
+from emperorctl.models.execution import Execution
 from emperorctl.reconciler.api import server
 from emperorctl.reconciler.api.peers import EVERYTHING, Admission, Peer, Reach
 from emperorctl.reconciler.api.rations import Allowance
@@ -222,6 +224,7 @@ def test_a_vassal_that_changes_hands(emperor: FakeEmperor, tmp_path: Path, becom
 
         def during() -> None:
             emperor.note("shop", "Before", "while it was Alice's")
+            emperor.put(owned("shop", ALICE, status_respawns=1))  # so that nothing older is kept
             emperor.put(owned("shop", BOB, meta_labels={"code": "bobs"}))
             emperor.note("shop", "After", "it is Bob's now")
             emperor.put(owned("marker", ALICE))
@@ -240,6 +243,24 @@ def test_a_vassal_that_changes_hands(emperor: FakeEmperor, tmp_path: Path, becom
         assert "Alice" not in said
 
     served(emperor, tmp_path, scenario, gate=GATE)
+
+
+def test_a_realm_does_not_rely_on_the_routes(emperor: FakeEmperor) -> None:
+    realms = Realms(emperor)
+    realms.open()
+    alice = realms.of(Reach(ALICE))
+    for order in (alice.reload, alice.stop, alice.start):
+        with pytest.raises(NotFound):
+            order("secret")
+    with pytest.raises(NotFound):
+        alice.clear_blacklist(["secret"])
+    with pytest.raises(NotFound):
+        alice.logs.follow("secret", 1)
+    for asked in (alice.logs.tail("secret", 1), alice.execute("secret", Execution(("id",)))):
+        with pytest.raises(NotFound):
+            asyncio.run(asked)  # type: ignore[arg-type]
+    assert alice.owner("secret") is None
+    assert emperor.orders == []
 
 
 def test_strangers_files_are_not_named(emperor: FakeEmperor, tenant: Callable[..., Answer]) -> None:
