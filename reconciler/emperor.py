@@ -17,7 +17,7 @@ from emperorctl.models.execution import Execution
 from emperorctl.models.names import printable, the_one
 from emperorctl.models.observed import LaunchState
 from emperorctl.models.status import Note, NoteType
-from emperorctl.models.vassal import Desired, Suspender, Vassal
+from emperorctl.models.vassal import Desired, Launch, Suspender
 from emperorctl.reconciler.api.events import EventLog
 from emperorctl.reconciler.api.facade import Attached, LogView
 from emperorctl.reconciler.board import Board
@@ -106,10 +106,15 @@ class Emperor:
         """The uid that a vassal runs as. None where that is not known, or while what is wanted, what was launched and
         what still runs are not of the same user."""
         desired, record = self._parts.store.get(name), self._parts.controller.records.get(name)
-        found: set[int | None] = {desired.owner.uid} if desired is not None and desired.owner is not None else set()
+        found: set[int | None] = set()
+        if desired is not None and desired.owner is not None:
+            # Also of one whose file was never right.
+            found.add(desired.owner.uid)
+        if desired is not None and desired.vassal is not None:
+            found.add(_uid(desired.vassal.launch))
         if record is not None:
             if record.memory.vassal is not None:
-                found.add(_owner(record.memory.vassal))
+                found.add(_uid(record.memory.vassal.launch))
             if record.observed.process is not None and record.observed.state is LaunchState.ALIVE:
                 found.add(record.observed.process.uid)
         return found.pop() if len(found) == 1 else None
@@ -235,8 +240,10 @@ class Emperor:
             self._note(name, Note(NoteType.WARNING, "StateNotPersisted", text))
 
 
-def _owner(vassal: Vassal) -> int | None:
-    return vassal.owner.uid if vassal.owner is not None else None
+def _uid(launch: Launch) -> int | None:
+    """The uid that a launch says; None where it gives a name, or nothing."""
+    user = launch.user
+    return int(user) if user is not None and user.isascii() and user.isdigit() else None
 
 
 def _working_directory() -> str:
