@@ -28,6 +28,7 @@ _COMMANDS = {
     "stop": "emperorctl.cli.orders:stop",
     "start": "emperorctl.cli.orders:start",
     "logs": "emperorctl.cli.logs:logs",
+    "exec": "emperorctl.cli.exec:execute",
     "config": "emperorctl.cli.config:app",
     "events": "emperorctl.cli.events:events",
     "blacklist": "emperorctl.cli.blacklist:app",

@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode
 from emperorctl.models.errors import EmperorUnreachable, UserError
 
 if TYPE_CHECKING:
+    import socket
     from http.client import HTTPResponse
 
     from emperorctl.cli.connection import Connection
@@ -61,6 +62,13 @@ class Client:
         if self._connection is not None:
             self._connection.close()
 
+    def connect(self) -> socket.socket:
+        """A connection to speak over without HTTP's client. To be called within `named_errors`."""
+        made = self._made()
+        made.connect()
+        connection: socket.socket = made.sock
+        return connection
+
     def get(self, path: str, **query: str) -> Any:
         """The document at `path`. Raises Refusal, EmperorUnreachable or UserError."""
         return self._ask("GET", path, query)
@@ -73,7 +81,7 @@ class Client:
         """A stream as it comes, until the Emperor ends it."""
         from http.client import IncompleteRead
 
-        with self._named_errors():
+        with self.named_errors():
             response = self._send("GET", path, query)
             self._patient(response)
             while data := response.read1(65536):
@@ -83,7 +91,7 @@ class Client:
 
     def changes(self, path: str, **query: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """A watch: (ADDED|MODIFIED|DELETED, object), until the Emperor ends it."""
-        with self._named_errors():
+        with self.named_errors():
             response = self._send("GET", path, {**query, "watch": "true"})
             self._patient(response)
             while line := response.readline():
@@ -94,7 +102,7 @@ class Client:
         raise EmperorUnreachable(f"The Emperor at {self.path} ended the watch: it is stopping")
 
     def _ask(self, method: str, path: str, query: dict[str, str], body: object = None) -> Any:
-        with self._named_errors():
+        with self.named_errors():
             response = self._send(method, path, query, body)
             return json.loads(response.read())
 
@@ -102,16 +110,20 @@ class Client:
         sent = {key: value for key, value in query.items() if value}
         target = f"{path}?{urlencode(sent)}" if sent else path
         data = None if body is None else json.dumps(body).encode()
-        if self._connection is None:
-            from emperorctl.cli.connection import Connection
-
-            self._connection = Connection(self.path)
-        self._connection.request(method, target, data)
-        self._response = response = self._connection.getresponse()
+        made = self._made()
+        made.request(method, target, data)
+        self._response = response = made.getresponse()
         if response.status >= 400:
             status = json.loads(response.read())
             raise Refusal(str(status["reason"]), str(status["message"]))
         return response
+
+    def _made(self) -> Connection:
+        if self._connection is None:
+            from emperorctl.cli.connection import Connection
+
+            self._connection = Connection(self.path)
+        return self._connection
 
     def _patient(self, response: HTTPResponse) -> None:
         """A stream may be silent for as long as it likes."""
@@ -119,7 +131,8 @@ class Client:
             self._connection.sock.settimeout(None)
 
     @contextmanager
-    def _named_errors(self) -> Iterator[None]:
+    def named_errors(self) -> Iterator[None]:
+        """Within this, whatever goes wrong with the connection is EmperorUnreachable or UserError, in words."""
         from http.client import HTTPException
 
         from emperorctl.cli.connection import PATIENCE
@@ -131,7 +144,9 @@ class Client:
             raise EmperorUnreachable(f"{text} Start it with: emperorctl run DIR") from None
         except PermissionError:
             text = f"permission denied on the control socket {self.path}"
-            raise UserError(f"{text}: only root and the user who runs the Emperor may use it") from None
+            raise UserError(
+                f"{text}: only root and the user who runs the Emperor may use it (or its group, with --socket-group)"
+            ) from None
         except TimeoutError:
             text = f"The Emperor at {self.path} did not answer within {PATIENCE:.0f} s"
             raise EmperorUnreachable(text) from None

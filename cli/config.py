@@ -16,6 +16,7 @@ from emperorctl.cli.options import NoHeaders, SimpleOutput, group
 from emperorctl.cli.run import Files, Sources
 from emperorctl.cli.settings_command import add_command, given_options
 from emperorctl.cli.table import Table
+from emperorctl.cli.term import complain
 from emperorctl.models.durations import format_duration
 from emperorctl.models.settings import OPTIONS, Kind, Option
 
@@ -46,7 +47,7 @@ def view(
     arguments = Arguments(tuple(sources or ()), tuple(ini or ()), given, given_options(ctx))
     loaded = load(arguments, os.environ)
     for warning in loaded.warnings:
-        sys.stderr.write(f"warning: {warning}\n")
+        complain(warning, prefix="warning: ")
     shown = [option for option in OPTIONS.values() if everything or option.field in loaded.origins]
     if output is not None:
         document = _document(loaded, shown)

@@ -9,7 +9,7 @@ import typer
 
 from emperorctl.cli.client import one_vassal
 from emperorctl.cli.options import OneName, Socket, bare_name, connect
-from emperorctl.cli.term import harmless
+from emperorctl.cli.term import Harmless
 
 __all__ = ["logs"]
 
@@ -25,11 +25,17 @@ def logs(
 ) -> None:
     """Print the captured output of a vassal.
 
-    On a terminal, control sequences other than colours are shown instead of obeyed.
+    On a terminal, control sequences other than colours are shown instead of obeyed; a pipe or a file gets everything
+    as it was printed.
     """
     path = one_vassal(bare_name(name), "log")
-    terminal = sys.stdout.isatty()
+    shown = Harmless() if sys.stdout.isatty() else None
     out = sys.stdout.buffer
-    for data in connect(ctx, socket).chunks(path, tail=str(tail), follow="true" if follow else ""):
-        out.write(harmless(data) if terminal else data)
-        out.flush()
+    try:
+        for data in connect(ctx, socket).chunks(path, tail=str(tail), follow="true" if follow else ""):
+            out.write(data if shown is None else shown.feed(data))
+            out.flush()
+    finally:
+        if shown is not None:
+            out.write(shown.end())
+            out.flush()

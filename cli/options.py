@@ -28,6 +28,7 @@ __all__ = [
     "bare_name",
     "connect",
     "group",
+    "socket_path",
 ]
 
 SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -110,11 +111,17 @@ Follow = Annotated[bool, typer.Option("--watch", "-w", help="Go on with every ch
 def connect(ctx: typer.Context, socket: str | None) -> Client:
     """The client of the Emperor that the command line or the environment names, for as long as the command runs."""
     from emperorctl.cli.client import Client
-    from emperorctl.cli.paths import default_socket
 
-    client = Client(socket or ctx.find_root().obj or default_socket())
+    client = Client(socket_path(ctx, socket))
     ctx.call_on_close(client.close)
     return client
+
+
+def socket_path(ctx: typer.Context, socket: str | None) -> str:
+    """The control socket that the command line or the environment names."""
+    from emperorctl.cli.paths import client_socket
+
+    return str(socket or ctx.find_root().obj or client_socket())
 
 
 def group(help: str) -> typer.Typer:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["default_socket", "default_state_dir"]
+__all__ = ["client_socket", "default_socket", "default_state_dir"]
+
+_ROOTS = "/run/emperorctl/emperor.sock"
 
 
 def default_socket() -> str:
@@ -13,9 +15,17 @@ def default_socket() -> str:
     if given:
         return given
     if os.geteuid() == 0:
-        return "/run/emperorctl/emperor.sock"
+        return _ROOTS
     runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/emperorctl-{os.geteuid()}"  # noqa: S108  (checked for its owner before use)
     return os.path.join(runtime, "emperorctl", "emperor.sock")
+
+
+def client_socket() -> str:
+    """The control socket that a client asks: that of root's Emperor for a user who has none of his own."""
+    path = default_socket()
+    if path != _ROOTS and not os.environ.get("EMPERORCTL_SOCKET") and not os.path.exists(path):
+        return _ROOTS if os.path.exists(_ROOTS) else path
+    return path
 
 
 def default_state_dir(socket: str) -> str:

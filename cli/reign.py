@@ -37,6 +37,7 @@ from emperorctl.reconciler.api.addresses import Address
 from emperorctl.reconciler.api.commands import CommandSocket
 from emperorctl.reconciler.api.events import EventLog
 from emperorctl.reconciler.api.listener import Place
+from emperorctl.reconciler.api.peers import Admission
 from emperorctl.reconciler.api.server import ControlServer
 from emperorctl.reconciler.api.stats import StatsServer
 from emperorctl.reconciler.board import Board
@@ -77,7 +78,7 @@ _log = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True)
 class Orders:
     """What the Emperor was told, and what follows from it. All paths are absolute; `warnings` are for its log, `files`
-    its configurations, `renounced` who it is to run as."""
+    its configurations, `renounced` who it is to run as, `socket_group` an id."""
 
     settings: Settings
     socket: str
@@ -89,6 +90,7 @@ class Orders:
     warnings: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     renounced: Renunciation | None = None
+    socket_group: int | None = None
 
 
 def reign(orders: Orders, zygote: ZygoteHandle) -> int:
@@ -213,6 +215,7 @@ class _Reign:
             heartbeat=orders.rules.heartbeat,
             hooks=EmperorHooks(orders.settings.vassals_start_hook, orders.settings.vassals_stop_hook),
             oom_scores=scores if orders.renounced is None else (scores[1], scores[1]),
+            tyrant=orders.settings.emperor_tyrant,
         )
         self.host = LocalHost(settings, wake=self.wake, note=self.note, clock=self.clock, zygote=zygote)
         self.controller = Controller(self.store, self.host, self.clock, self.loop, orders.rules)
@@ -347,11 +350,16 @@ class _Reign:
             self.state,
             self.clock,
             sources,
-            told.emperor_tyrant,
+            tyrant=self.orders.settings.emperor_tyrant,
             monitors=self.sources,
+            note=self.note,
+            execute=self.host.execs.start,
         )
         self.emperor = Emperor(parts, self._about)
-        server = ControlServer(self.emperor, self.orders.socket)
+        if parts.tyrant:
+            self.events.owner = self.emperor.owner
+        gate = Admission(tyrant=self.orders.settings.emperor_tyrant, group=self.orders.socket_group)
+        server = ControlServer(self.emperor, self.orders.socket, gate=gate)
         self._listen_to_signals()
         self.tasks = [self.loop.create_task(self._observe(monitor)) for monitor in self.monitors]
         timer = self.loop.call_later(self.orders.settings.emperor_freq, self._resync)

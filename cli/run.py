@@ -91,11 +91,13 @@ def _orders(loaded: Loaded) -> Orders:
     from emperorctl.cli.reign import Orders
     from emperorctl.reconciler.api.addresses import Exposure, parse_address
     from emperorctl.reconciler.api.commands import command_place
+    from emperorctl.reconciler.api.peers import group_id
     from emperorctl.reconciler.blacklist import BlacklistRule
     from emperorctl.reconciler.plan import Rules
     from emperorctl.reconciler.throttle import ThrottleRule
 
     told = loaded.settings
+    group = None if told.socket_group is None else group_id(told.socket_group)
     exposure = Exposure("--emperor-stats", "--stats-public", told.stats_public)
     path = os.path.abspath(told.socket or default_socket())
     state = os.path.abspath(told.state_dir or default_state_dir(path))
@@ -127,6 +129,7 @@ def _orders(loaded: Loaded) -> Orders:
         warnings=tuple(warnings),
         files=loaded.files,
         renounced=renounced,
+        socket_group=group,
     )
 
 

@@ -12,7 +12,7 @@ from typing import TextIO
 
 from emperorctl.models.names import printable
 
-__all__ = ["cell", "colour_wanted", "complain", "harmless", "paint", "style_of"]
+__all__ = ["Harmless", "cell", "colour_wanted", "complain", "harmless", "paint", "style_of"]
 
 _CODES = {"green": "32", "yellow": "33", "red": "31", "cyan": "36", "dim": "2", "bold red": "1;31"}
 _STYLES = {
@@ -38,8 +38,15 @@ _STYLES = {
 }
 _BLAME = re.compile(r"\A(?:error|Error from server \(\w+\)):")
 _LINE_END = re.compile("[\n\r\f]")
-# Colours (SGR) pass; every other control sequence could move the cursor, retitle the window or worse.
-_HARM = re.compile(rb"\x1b(?!\[[0-9;:]{0,40}m)|[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f]|\xc2[\x80-\x9f]")
+# Colours (SGR) pass; every other control sequence could move the cursor, retitle the window or worse. A carriage return
+# within a line could write over it, and a change of direction show it in another order.
+_HARM = re.compile(
+    rb"\x1b(?!\[[0-9;:]{0,40}m)|[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f]|\r(?!\n)|\xc2[\x80-\x9f]"
+    rb"|\xe2\x80[\x8e\x8f\xaa-\xae]|\xe2\x81[\xa6-\xa9]"
+)
+# What may be the beginning of any of these, or of a colour.
+_BEGUN = re.compile(rb"(?:\x1b(?:\[[0-9;:]{0,40})?|\r|\xc2|\xe2[\x80\x81]?)\Z")
+_PLAIN = b"\x1b[0m"
 
 
 def colour_wanted(stream: TextIO) -> bool:
@@ -71,6 +78,28 @@ def cell(text: str) -> str:
 def harmless(data: bytes) -> bytes:
     """Log output for a terminal: colours stay, other control sequences become visible."""
     return _HARM.sub(lambda match: b"".join(b"\\x%02x" % byte for byte in match[0]), data)
+
+
+class Harmless:
+    """The same for output that comes in pieces: what is torn between two of them is looked at as a whole."""
+
+    def __init__(self) -> None:
+        self._held = b""
+        self._coloured = False
+
+    def feed(self, data: bytes) -> bytes:
+        """What can be shown by now."""
+        data = self._held + data
+        begun = _BEGUN.search(data)
+        self._held = begun[0] if begun else b""
+        shown = harmless(data[: len(data) - len(self._held)])
+        self._coloured = self._coloured or b"\x1b" in shown
+        return shown
+
+    def end(self) -> bytes:
+        """What was held back; and colours end here, so that they don't reach what the terminal shows next."""
+        held, self._held = self._held, b""
+        return harmless(held) + (_PLAIN if self._coloured else b"")
 
 
 def complain(text: str, *, prefix: str = "error: ") -> None:

@@ -29,7 +29,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what this user or this machine can't do, saying why."""
     if item.get_closest_marker("as_root") and os.geteuid() != 0:
         pytest.skip("needs root")
-    if item.get_closest_marker("as_user") and os.geteuid() == 0 and not _usable_by_nobody():
+    if item.get_closest_marker("as_user") and os.geteuid() == 0 and not usable_by_nobody():
         pytest.skip("run by root from a place that an ordinary user can't read")
 
 
@@ -115,7 +115,7 @@ def free_port() -> int:
         return port
 
 
-def _usable_by_nobody() -> bool:
+def usable_by_nobody() -> bool:
     """Whether the environment under test can be run by a user without any rights."""
     try:
         done = subprocess.run(

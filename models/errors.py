@@ -4,6 +4,8 @@
     ├── UserError               the person's: says where and what to do; never retried by itself
     │   ├── ConfigError         one file, line or field is wrong (carries a Problem)
     │   ├── NotFound            there is no vassal of this name
+    │   ├── Forbidden           somebody asked for what is not theirs to see or do
+    │   ├── NotRunning          the vassal has no process that this could be done with
     │   └── Ambiguous           a name without extension fits several vassals
     ├── WorldError              the world's: may pass by itself, so it is retried
     │   ├── SourceUnavailable   a source can't be read now; says nothing about its vassals
@@ -25,8 +27,10 @@ __all__ = [
     "ConfigError",
     "EmperorError",
     "EmperorUnreachable",
+    "Forbidden",
     "LauncherError",
     "NotFound",
+    "NotRunning",
     "Problem",
     "SourceUnavailable",
     "UserError",
@@ -91,6 +95,10 @@ class NotFound(UserError):
         self.name = name
 
 
+class Forbidden(UserError):
+    """Who asked may not see or do this."""
+
+
 class Ambiguous(UserError):
     """`name`, given without extension, fits all of `candidates`."""
 
@@ -98,6 +106,13 @@ class Ambiguous(UserError):
         self.name = name
         self.candidates = tuple(sorted(candidates))
         super().__init__(f'vassals "{name}" could be any of: {", ".join(self.candidates)}; give the full name')
+
+
+class NotRunning(UserError):
+    """What was asked needs a process of the vassal's, and it has none."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f'vassal "{name}" does not run now: see emperorctl describe {name}')
 
 
 class SuspendedByFile(UserError):

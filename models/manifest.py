@@ -20,7 +20,7 @@ from emperorctl.models.durations import format_duration
 from emperorctl.models.errors import ConfigError, Problem
 from emperorctl.models.expansion import Expansion
 from emperorctl.models.magic import Place
-from emperorctl.models.manifest_fields import UNLIMITED, LimitPair, Manifest, Spec, described
+from emperorctl.models.manifest_fields import UNLIMITED, FromFile, LimitPair, Manifest, Spec, described
 from emperorctl.models.manifest_hooks import HookStep
 from emperorctl.models.manifest_problems import problem_at, problem_of
 from emperorctl.models.merging import NO_LAYERS, Layers, Merged, origins
@@ -208,7 +208,7 @@ def _vassal(document: Document, name: str, place: Place, file: str, source: str)
 def _launch(spec: Spec) -> Launch:
     return Launch(
         command=tuple(spec.command),
-        env=tuple(sorted(spec.env.items())),
+        env=tuple(sorted((name, value) for name, value in spec.env.items() if isinstance(value, str))),
         working_dir=spec.working_dir,
         user=spec.user,
         group=spec.group,
@@ -217,6 +217,7 @@ def _launch(spec: Spec) -> Launch:
         rlimits=tuple(Rlimit(name, soft, hard) for name, (soft, hard) in spec.rlimits.given()),
         protocol=spec.reload.protocol is not None,
         notify=Notify.NONE if spec.readiness is None else Notify(spec.readiness.notify.access),
+        secrets=tuple(sorted((name, value.file) for name, value in spec.env.items() if isinstance(value, FromFile))),
     )
 
 
@@ -242,7 +243,10 @@ def _hook_steps(spec: Spec) -> tuple[list[HookStep], ...]:
 
 def _effective(spec: Spec) -> dict[str, Any]:
     """The spec as it is meant, in the manifest's words: variables expanded, defaults filled in."""
-    out: dict[str, Any] = {"command": list(spec.command), "env": dict(spec.env)}
+    out: dict[str, Any] = {
+        "command": list(spec.command),
+        "env": {name: _variable(value) for name, value in spec.env.items()},
+    }
     if spec.vars:
         out["vars"] = dict(spec.vars)
     optional = {"workingDir": spec.working_dir, "user": spec.user, "group": spec.group, "nice": spec.nice}
@@ -296,6 +300,10 @@ def _effective_loyalty(after: float) -> dict[str, Any]:
 @lru_cache(_ALIKE)
 def _effective_logs(max_size: int, max_files: int) -> dict[str, Any]:
     return {"maxSize": _size(max_size), "maxFiles": max_files}
+
+
+def _variable(value: str | FromFile) -> Any:
+    return value if isinstance(value, str) else {"valueFrom": {"file": value.file}}
 
 
 def _signal_name(number: int) -> str | int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -18,6 +19,7 @@ from pydantic import (
     PlainValidator,
     model_validator,
 )
+from pydantic_core import PydanticKnownError
 
 from emperorctl.models.manifest_hooks import Hooks
 from emperorctl.models.manifest_resources import Resources
@@ -45,6 +47,7 @@ from emperorctl.models.signals import signal_number
 __all__ = [
     "ARGUMENT_MAX",
     "UNLIMITED",
+    "FromFile",
     "LimitPair",
     "Manifest",
     "Metadata",
@@ -90,6 +93,29 @@ def _variables(value: Any) -> Any:
         if name.startswith("vassal."):
             raise refused("is a reserved name", "%(vassal.*) is what the Emperor knows of a vassal", key=name)
     return value
+
+
+@dataclass(frozen=True, slots=True)
+class FromFile:
+    """The value of a variable that is read from this file when the process starts."""
+
+    file: str
+
+
+def _variable(value: Any) -> str | FromFile:
+    if isinstance(value, str):
+        content: str = text(value)
+        return content
+    if not isinstance(value, dict):
+        raise PydanticKnownError("string_type")
+    inner = value.get("valueFrom")
+    file = inner.get("file") if isinstance(inner, dict) and len(inner) == 1 else None
+    if len(value) != 1 or not isinstance(file, str):
+        raise refused("expected a string, or a mapping with nothing but a file", "write {valueFrom: {file: /PATH}}")
+    if not file.startswith("/") or len(file.encode()) > 4095:
+        message = f"valueFrom.file: expected an absolute path of at most 4095 bytes, got {described(file)}"
+        raise refused(message, "%d is the directory of this file")
+    return FromFile(text(file))
 
 
 def _directory(value: Any) -> Any:
@@ -180,6 +206,28 @@ Size = Annotated[
     int, PlainValidator(_size), schema_of(type=["integer", "string"], pattern="^[0-9]+(Ki|Mi|Gi)?$", minimum=1024)
 ]
 Umask = Annotated[int, PlainValidator(octal_mode), schema_of(type="string", pattern="^[0-7]{1,4}$", examples=["022"])]
+Variable = Annotated[
+    str | FromFile,
+    PlainValidator(_variable),
+    schema_of(
+        anyOf=[
+            {"type": "string"},
+            {
+                "type": "object",
+                "properties": {
+                    "valueFrom": {
+                        "type": "object",
+                        "properties": {"file": {"type": "string", "pattern": "^[/%]"}},
+                        "required": ["file"],
+                        "additionalProperties": False,
+                    }
+                },
+                "required": ["valueFrom"],
+                "additionalProperties": False,
+            },
+        ]
+    ),
+]
 Directory = Annotated[str, BeforeValidator(_directory)]
 
 
@@ -294,9 +342,12 @@ class Spec(Fields):
         Field(min_length=1, description="The program and its arguments. No shell is involved."),
     ]
     env: Annotated[
-        dict[str, Text],
+        dict[str, Variable],
         BeforeValidator(_environment),
-        Field(description="Environment variables, on top of a short base environment. Values are strings."),
+        Field(
+            description="Environment variables, on top of a short base environment. Values are strings, or with"
+            " {valueFrom: {file: PATH}} the content of a file, read by the new process as its own user and never shown."
+        ),
     ] = Field({})
     vars: Annotated[
         dict[str, Text],

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
-from emperorctl.models.errors import ConfigError, Problem
+from emperorctl.models.errors import Ambiguous, ConfigError, NotFound, Problem
 
 __all__ = [
     "MANIFEST_NAME_MAX",
@@ -13,6 +14,7 @@ __all__ = [
     "is_label_value",
     "manifest_name",
     "printable",
+    "the_one",
     "uwsgi_name",
 ]
 
@@ -40,6 +42,17 @@ def printable(text: str) -> str:
         else:
             out.append(f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
     return "".join(out)
+
+
+def the_one(name: str, fits: Sequence[str]) -> str:
+    """Of the full names that `name` may mean, the one that it means. Raises NotFound or Ambiguous."""
+    if name in fits:
+        return name
+    if not fits:
+        raise NotFound(printable(name))
+    if len(fits) > 1:
+        raise Ambiguous(printable(name), fits)
+    return fits[0]
 
 
 def is_label_name(text: str) -> bool:

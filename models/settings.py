@@ -274,6 +274,10 @@ class Settings:
     socket: str | None = _text(
         Group.EMPEROR, "The control socket.", "PATH", aliases=("control-socket",), own=True, clash=True,
         default_text="/run/emperorctl/emperor.sock for root, else in $XDG_RUNTIME_DIR")
+    socket_group: str | None = _text(
+        Group.EMPEROR, "Let the members of this group use the control socket; there they may do everything that root"
+        " may.",
+        "GROUP", own=True)
     state_dir: str | None = _text(
         Group.EMPEROR, "What outlives the Emperor: who is stopped.", "DIR", own=True,
         default_text="/var/lib/emperorctl/emperor for root, else in $XDG_STATE_HOME")

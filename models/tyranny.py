@@ -29,7 +29,7 @@ _REASON = "TyrantForbids"
 _HARMLESS = frozenset(
     {
         *("command", "env", "inherit_env", "working_dir", "umask", "protocol", "capture", "notify"),
-        *("override", "fallback", "config_pipe"),
+        *("override", "fallback", "config_pipe", "secrets"),
     }
 )
 """What a launch may say freely, since it takes effect after the change of user. Whatever is neither here nor looked

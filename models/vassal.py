@@ -106,6 +106,7 @@ class Launch:
     `override` and `fallback` are programs tried before and after the command's own, with the same arguments: the first
     that can be executed runs. `patch`: what to do where none of them is there.
     `config_pipe`: the process gets its config over `UWSGI_EMPEROR_FD_CONFIG`.
+    `secrets` are variables whose values the new process reads from files, by name and path, in its own identity.
     `init_groups`: it gets all groups of its user, even where that is given as a number.
     """
 
@@ -125,6 +126,7 @@ class Launch:
     fallback: tuple[str, ...] = ()
     patch: Patch | None = None
     config_pipe: bool = False
+    secrets: tuple[tuple[str, str], ...] = ()
     init_groups: bool = False
 
 

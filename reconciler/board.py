@@ -10,7 +10,7 @@ import asyncio
 import json
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 __all__ = ["Board"]
@@ -21,18 +21,24 @@ HISTORY = 20_000
 
 class Board:
     """`render` makes the object of a name, without its resourceVersion; `detailed` the same with what has to be looked
-    up, for who asks for one alone."""
+    up, for who asks for one alone. `listener` is called with each name that changes or is about to go (then with
+    True). `version` is where the counting begins."""
 
     def __init__(
-        self, render: Callable[[str], Mapping[str, Any]], detailed: Callable[[str], Mapping[str, Any]] | None = None
+        self,
+        render: Callable[[str], Mapping[str, Any]],
+        detailed: Callable[[str], Mapping[str, Any]] | None = None,
+        *,
+        version: int = 1,
     ) -> None:
-        self.version = 1
+        self.version = version
+        self.listener: Callable[[str, bool], None] | None = None
         self._render = render
         self._detailed = detailed or render
         self._versions: dict[str, int] = {}
         self._encoded: dict[str, bytes] = {}
         self._history: deque[tuple[int, str, str, bytes]] = deque(maxlen=HISTORY)
-        self._forgotten_up_to = 0
+        self._forgotten_up_to = version - 1
         self._news: asyncio.Event | None = None
 
     def change(self, name: str) -> None:
@@ -41,15 +47,32 @@ class Board:
         self._encoded.pop(name, None)
         self._versions[name] = self.version + 1
         self._record(kind, name, b"")
+        if self.listener is not None:
+            self.listener(name, False)
 
-    def remove(self, name: str) -> None:
-        """The object of `name` is about to go; it can still be rendered now."""
+    def remove(self, name: str, last: bytes | None = None) -> None:
+        """The object of `name` is about to go; it can still be rendered now, or `last` is what watchers are told."""
         if name not in self._versions:
             return
-        last = self.get(name) or b"{}"
+        if self.listener is not None:
+            self.listener(name, True)
+        last = last or self.get(name) or b"{}"
         del self._versions[name]
         self._encoded.pop(name, None)
         self._record("DELETED", name, last)
+
+    def names(self) -> Collection[str]:
+        """The names of all there are."""
+        return self._versions.keys()
+
+    @property
+    def watched(self) -> bool:
+        """Whether anybody waits for a change."""
+        return self._news is not None
+
+    def plain(self, name: str) -> Mapping[str, Any]:
+        """One object as it would be encoded now, without its resource version."""
+        return self._render(name)
 
     def get(self, name: str) -> bytes | None:
         """The encoded object, None where there is none."""

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+import shlex
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from emperorctl.models.errors import Ambiguous, NotFound, SuspendedByFile, UserError
-from emperorctl.models.names import printable
+from emperorctl.models.errors import NotFound, SuspendedByFile, UserError
+from emperorctl.models.execution import Execution
+from emperorctl.models.names import printable, the_one
+from emperorctl.models.observed import LaunchState
 from emperorctl.models.status import Note, NoteType
-from emperorctl.models.vassal import Desired, Suspender
+from emperorctl.models.vassal import Desired, Launch, Suspender
 from emperorctl.reconciler.api.events import EventLog
-from emperorctl.reconciler.api.facade import LogView
+from emperorctl.reconciler.api.facade import Attached, LogView
 from emperorctl.reconciler.board import Board
 from emperorctl.reconciler.clock import Clock
 from emperorctl.reconciler.controller import Controller
@@ -29,13 +32,15 @@ from emperorctl.reconciler.views import timestamp
 __all__ = ["Emperor", "Parts"]
 
 _log = logging.getLogger(__name__)
+_SHOWN = 200
 _EXTENSIONS = (".ini", ".xml", ".yml", ".yaml", ".json", ".js")
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What an Emperor is made of. `sources` are its monitors' addresses, of which `monitors` knows more; `tyrant`:
-    files decide who vassals run as."""
+    files decide who vassals run as. `note` is told what was ordered, if not the events alone; `execute` runs
+    commands within vassals."""
 
     store: DesiredStore
     controller: Controller
@@ -47,6 +52,8 @@ class Parts:
     sources: tuple[str, ...] = ()
     tyrant: bool = False
     monitors: Sources | None = None
+    note: Callable[[str, Note], None] | None = None
+    execute: Callable[[str, Execution, int | None], Awaitable[Attached]] | None = None
 
 
 class Emperor:
@@ -60,6 +67,7 @@ class Emperor:
         self._about = about
         self._started = parts.clock.wall()
         self._bureau: Bureau | None = None
+        self._note = parts.note or parts.events.record
 
     def version(self) -> dict[str, object]:
         """Who is speaking."""
@@ -87,34 +95,50 @@ class Emperor:
 
         Raises NotFound, or Ambiguous.
         """
-        records = self._parts.controller.records
-        if name in records:
-            return name
-        fits = [name + extension for extension in _EXTENSIONS if name + extension in records]
-        if not fits:
-            raise NotFound(printable(name))
-        if len(fits) > 1:
-            raise Ambiguous(printable(name), fits)
-        return fits[0]
+        return the_one(name, self.fits(name))
 
-    def reload(self, name: str) -> None:
+    def fits(self, name: str) -> list[str]:
+        """Every full name that `name` may mean."""
+        records = self._parts.controller.records
+        return [full for full in (name, *(name + extension for extension in _EXTENSIONS)) if full in records]
+
+    def owner(self, name: str) -> int | None:
+        """The uid that a vassal runs as. None where that is not known, or while what is wanted, what was launched and
+        what still runs are not of the same user."""
+        desired, record = self._parts.store.get(name), self._parts.controller.records.get(name)
+        found: set[int | None] = set()
+        if desired is not None and desired.owner is not None:
+            # Also of one whose file was never right.
+            found.add(desired.owner.uid)
+        if desired is not None and desired.vassal is not None:
+            found.add(_uid(desired.vassal.launch))
+        if record is not None:
+            if record.memory.vassal is not None:
+                found.add(_uid(record.memory.vassal.launch))
+            if record.observed.process is not None and record.observed.state is LaunchState.ALIVE:
+                found.add(record.observed.process.uid)
+        return found.pop() if len(found) == 1 else None
+
+    def reload(self, name: str, by: str = "") -> None:
         """Reload a vassal, or try it again at once if a budget holds it. Raises NotFound."""
         self._known(name)
-        self.events.record(name, Note(NoteType.NORMAL, "ReloadOrdered", "ordered to reload"))
+        self._ordered(name, "ReloadOrdered", "ordered to reload", by)
         self._parts.store.order_reload(name)
 
-    def reload_all(self) -> int:
+    def reload_all(self, by: str = "") -> int:
         """Reload every vassal; how many there are."""
         names = self._parts.store.names()
+        if by:
+            self._ordered("", "ReloadOrdered", f"all {len(names)} vassals ordered to reload", by)
         for name in names:
             self._parts.store.order_reload(name)
         return len(names)
 
-    def stop(self, name: str) -> None:
+    def stop(self, name: str, by: str = "") -> None:
         """Hold a vassal down until it is started again, also by later Emperors. Raises NotFound."""
-        self._suspend(name, True)
+        self._suspend(name, True, by)
 
-    def start(self, name: str) -> None:
+    def start(self, name: str, by: str = "") -> None:
         """Let a stopped vassal run again; one that waits for a budget is tried at once.
 
         Raises NotFound, or SuspendedByFile: what a file says is changed in the file.
@@ -124,15 +148,16 @@ class Emperor:
         if desired.suspended and desired.suspended_by is Suspender.FILE:
             raise SuspendedByFile(printable(name), printable(desired.file))
         if not desired.suspended:
+            self._ordered(name, "StartOrdered", "tried again at once, if it waits", by)
             store.pardon(name)
             return
         store.wait(name, False)
         if name in store.suspended:
-            self._suspend(name, False)
+            self._suspend(name, False, by)
         else:
-            self.events.record(name, Note(NoteType.NORMAL, "StartOrdered", "may run again"))
+            self._ordered(name, "StartOrdered", "may run again", by)
 
-    def spawn(self, name: str) -> None:
+    def spawn(self, name: str, by: str = "") -> None:
         """The command of that name: let a vassal run that waits for it. Raises UserError where it does not.
 
         A stop that a person has ordered is not undone by a command.
@@ -146,26 +171,37 @@ class Emperor:
             case Suspender.PERSON:
                 raise UserError(f'vassal "{printable(name)}" was stopped by order: emperorctl start {printable(name)}')
             case Suspender.COMMAND:
-                self.events.record(name, Note(NoteType.NORMAL, "SpawnCommanded", "commanded to run"))
+                self._ordered(name, "SpawnCommanded", "commanded to run", by)
                 self._parts.store.wait(name, False)
 
-    def respawn(self, name: str) -> None:
+    def respawn(self, name: str, by: str = "") -> None:
         """The command of that name: reload a vassal. Raises UserError where it is suspended."""
         if self._known(name).suspended:
             raise UserError(f'vassal "{printable(name)}" is suspended: there is nothing to reload')
-        self.reload(name)
+        self.reload(name, by)
 
-    def halt(self, name: str) -> None:
+    def halt(self, name: str, by: str = "") -> None:
         """The command `stop`: hold a vassal down until the command `spawn`, or until this Emperor ends."""
         self._known(name)
-        self.events.record(name, Note(NoteType.NORMAL, "StopCommanded", "commanded to stop; waits for spawn"))
+        self._ordered(name, "StopCommanded", "commanded to stop; waits for spawn", by)
         self._parts.store.wait(name, True)
+
+    async def execute(self, name: str, what: Execution, by: str = "", uid: int | None = None) -> Attached:
+        """Run a command within a vassal (which runs as `uid`, if one is given); returns once its program runs.
+
+        Raises NotFound, NotRunning, UserError where it can't be executed.
+        """
+        self._known(name)
+        if self._parts.execute is None:
+            raise UserError("this Emperor runs no commands")
+        self._ordered(name, "ExecOrdered", f"to run: {printable(shlex.join(what.command))[:_SHOWN]}", by)
+        return await self._parts.execute(name, what, uid)
 
     def monitors(self) -> list[dict[str, Any]]:
         """An API object for each source."""
         return self._parts.monitors.objects() if self._parts.monitors is not None else []
 
-    def clear_blacklist(self, names: Sequence[str] | None) -> list[str]:
+    def clear_blacklist(self, names: Sequence[str] | None, by: str = "") -> list[str]:
         """Take these names off the blacklist, or all; the names that were on it. Raises NotFound."""
         for name in names or ():
             self._known(name)
@@ -177,6 +213,7 @@ class Emperor:
         ]
         for name in held:
             if self._parts.store.get(name) is not None:
+                self._ordered(name, "BlacklistCleared", "taken off the blacklist", by)
                 self._parts.store.pardon(name)
         return held
 
@@ -186,19 +223,27 @@ class Emperor:
             raise NotFound(printable(name))
         return desired
 
-    def _suspend(self, name: str, suspended: bool) -> None:
+    def _ordered(self, name: str, reason: str, message: str, by: str) -> None:
+        """What was ordered, and by whom."""
+        self._note(name, Note(NoteType.NORMAL, reason, f"{message}; ordered by {by}" if by else message))
+
+    def _suspend(self, name: str, suspended: bool, by: str) -> None:
         self._known(name)
         self._parts.store.suspend(name, suspended)
-        word = "StopOrdered" if suspended else "StartOrdered"
-        self.events.record(
-            name, Note(NoteType.NORMAL, word, "held until started again" if suspended else "may run again")
-        )
+        word, text = ("StopOrdered", "held until started again") if suspended else ("StartOrdered", "may run again")
+        self._ordered(name, word, text, by)
         try:
             self._parts.state.save(self._parts.store.suspended)
         except OSError as error:
             _log.warning("%s: %s", self._parts.state.path, error.strerror)
             text = f"the order is followed but not kept across a restart: {self._parts.state.path}: {error.strerror}"
-            self.events.record(name, Note(NoteType.WARNING, "StateNotPersisted", text))
+            self._note(name, Note(NoteType.WARNING, "StateNotPersisted", text))
+
+
+def _uid(launch: Launch) -> int | None:
+    """The uid that a launch says; None where it gives a name, or nothing."""
+    user = launch.user
+    return int(user) if user is not None and user.isascii() and user.isdigit() else None
 
 
 def _working_directory() -> str:

@@ -17,7 +17,9 @@ from emperorctl.models.errors import (
     Ambiguous,
     ConfigError,
     EmperorError,
+    Forbidden,
     NotFound,
+    NotRunning,
     SuspendedByFile,
     UserError,
     WorldError,
@@ -112,10 +114,14 @@ async def on_error(_request: Request, error: Exception) -> Response:
     match error:
         case Refused():
             return failure(error.code, error.reason, str(error))
+        case Forbidden():
+            return failure(403, "Forbidden", str(error))
         case NotFound():
             return failure(404, "NotFound", str(error))
         case Ambiguous():
             return failure(409, "Ambiguous", str(error))
+        case NotRunning():
+            return failure(409, "NotRunning", str(error))
         case SuspendedByFile():
             return failure(409, "SuspendedByFile", str(error))
         case ConfigError():

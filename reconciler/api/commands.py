@@ -41,15 +41,15 @@ class Commanded(Protocol):
         """The full name of the one vassal meant."""
         ...
 
-    def spawn(self, name: str) -> None:
+    def spawn(self, name: str, by: str = "") -> None:
         """Let a vassal run that waits for a command."""
         ...
 
-    def respawn(self, name: str) -> None:
+    def respawn(self, name: str, by: str = "") -> None:
         """Reload a vassal."""
         ...
 
-    def halt(self, name: str) -> None:
+    def halt(self, name: str, by: str = "") -> None:
         """Stop a vassal, and let it wait for a command."""
         ...
 
@@ -138,7 +138,7 @@ class CommandSocket:
                 return
             sender = _sender_of(ancillary)
             if not may_command(sender):
-                who = f"uid {sender.uid} (pid {sender.pid})" if sender else "somebody unknown"
+                who = str(sender) if sender else "somebody unknown"
                 self._warn("Forbidden", f"{who} may not use the command socket: only root and the Emperor's user may")
             elif flags & socket.MSG_TRUNC:
                 self._warn("BadCommand", f"a packet on the command socket is longer than {PACKET_MAX} bytes")
@@ -169,8 +169,7 @@ class CommandSocket:
         elif word in acts:
             if not order.get("vassal"):
                 raise UserError("expected the name of a vassal under vassal")
-            acts[word](emperor.resolve(order["vassal"]))
-            _LOG.info("uid %d (pid %d) commanded: %s", sender.uid if sender else -1, sender.pid if sender else 0, word)
+            acts[word](emperor.resolve(order["vassal"]), str(sender))
         elif word:
             raise UserError(f"not a command; known are {', '.join(acts)} and log")
         else:

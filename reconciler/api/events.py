@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from emperorctl.models.status import Note
@@ -22,12 +22,13 @@ __all__ = ["EventLog"]
 _MESSAGE_MAX = 1024
 # A vassal's name may be a path, never an address: its slashes are single.
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://")
-_Key = tuple[str, str, str, str]
+_Key = tuple[str, str, str, str, int | None]
 
 
 @dataclass(slots=True)
 class _Entry:
-    """One event with its repeats; times are wall seconds, `born` and `version` resource versions."""
+    """One event with its repeats; times are wall seconds, `born` and `version` resource versions. `owner` is the uid
+    that the vassal ran as when it happened, where that was asked."""
 
     name: str
     note: Note
@@ -36,15 +37,17 @@ class _Entry:
     first: float
     last: float
     count: int = 1
+    owner: int | None = None
 
 
 class EventLog:
     """Events by vassal, repeats counted; at most `limit` in all and `per_vassal` of one name, the oldest go first.
 
-    A record costs the same however many there are.
+    A record costs the same however many there are. `owner` says whose a vassal is at the moment, and `listener` is told
+    of each record with the answer; `version` is where the counting begins.
     """
 
-    def __init__(self, clock: Clock, *, limit: int = 5000, per_vassal: int = 50) -> None:
+    def __init__(self, clock: Clock, *, limit: int = 5000, per_vassal: int = 50, version: int = 0) -> None:
         self._clock = clock
         self._limit = limit
         self._per_vassal = per_vassal
@@ -52,14 +55,17 @@ class EventLog:
         self._all: OrderedDict[_Key, _Entry] = OrderedDict()
         self._of: dict[str, dict[_Key, None]] = {}
         self._waiters: set[asyncio.Future[None]] = set()
-        self.version = 0
+        self.version = version
+        self.owner: Callable[[str], int | None] = _nobody
+        self.listener: Callable[[str, Note, int | None], None] | None = None
 
     def record(self, name: str, note: Note) -> None:
         """Add one event, or count one more of a known one."""
         now = self._clock.wall()
         self.version += 1
         message = note.message if len(note.message) <= _MESSAGE_MAX else note.message[: _MESSAGE_MAX - 1] + "…"
-        key = (name, note.type.value, note.reason, message)
+        owner = self.owner(name)
+        key = (name, note.type.value, note.reason, message, owner)
         own = self._of.setdefault(name, {})
         entry = self._all.get(key)
         if entry is not None:
@@ -70,7 +76,7 @@ class EventLog:
             own[key] = own.pop(key)
         else:
             kept = note if message is note.message and not note.detail else Note(note.type, note.reason, message)
-            self._all[key] = _Entry(name, kept, self.version, self.version, now, now)
+            self._all[key] = _Entry(name, kept, self.version, self.version, now, now, owner=owner)
             own[key] = None
             if len(own) > self._per_vassal:
                 self._drop(next(iter(own)))
@@ -80,6 +86,20 @@ class EventLog:
             if not waiter.done():
                 waiter.set_result(None)
         self._waiters.clear()
+        if self.listener is not None:
+            self.listener(name, note, owner)
+
+    def of(self, owner: int, version: int, told: Callable[[Note], Note]) -> EventLog:
+        """A log of its own with what is known of this owner's vassals, each as it is `told`; counts from `version`."""
+        part = EventLog(self._clock, limit=self._limit, per_vassal=self._per_vassal, version=version)
+        for key, entry in self._all.items():
+            if entry.owner == owner:
+                part.version += 1
+                own = replace(entry, note=told(entry.note), born=part.version, version=part.version)
+                part._all[key] = own
+                part._of.setdefault(entry.name, OrderedDict())[key] = None
+        part.owner = lambda name: owner
+        return part
 
     def set_aside(self, name: str, other: str) -> None:
         """From now on, what was recorded under `name` is told of `other`. Costs a look at all events."""
@@ -158,6 +178,11 @@ def _object(entry: _Entry) -> dict[str, object]:
         "lastTimestamp": _timestamp(entry.last),
         "involvedObject": involved,
     }
+
+
+def _nobody(name: str) -> int | None:
+    """Where nobody asks whose a vassal is."""
+    return None
 
 
 def _timestamp(wall: float) -> str:

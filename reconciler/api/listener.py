@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from emperorctl.models.errors import UserError
 from emperorctl.reconciler.api.addresses import Address, UnixAddress
+from emperorctl.reconciler.api.peers import Admission
 
 __all__ = ["PATH_MAX", "Listener", "Place", "control_place", "make_directory", "refuse", "remove_stale"]
 
@@ -43,7 +44,7 @@ class Place:
 
     Of a Unix socket: `private` is for the owner alone, otherwise the umask decides. `guarded`: the caller holds a
     lock, so that a socket which lies there already belongs to nobody. `refusal` is what callers are told who can't
-    be served.
+    be served. A `private` one may be reached by the members of `group` (an id) as well, or with `everybody` by all.
     """
 
     address: Address
@@ -52,11 +53,16 @@ class Place:
     private: bool = True
     guarded: bool = False
     refusal: bytes = b""
+    group: int | None = None
+    everybody: bool = False
 
 
-def control_place(path: str) -> Place:
-    """The control socket at `path`. The caller holds the Emperor's lock."""
-    return Place(UnixAddress(path), "the control socket", "--socket", guarded=True, refusal=_FULL)
+def control_place(path: str, gate: Admission) -> Place:
+    """The control socket at `path`, for those whom the gate may let in. The caller holds the Emperor's lock."""
+    address = UnixAddress(path)
+    return Place(
+        address, "the control socket", "--socket", guarded=True, refusal=_FULL, group=gate.group, everybody=gate.tyrant
+    )
 
 
 def refuse(connection: socket.socket, refusal: bytes) -> None:
@@ -146,6 +152,8 @@ class Listener:
                 made.bind(path)
             finally:
                 os.umask(before)
+            if self.place.group is not None or self.place.everybody:
+                _admit(path, self.place)
 
         return self._bound(socket.AF_UNIX, bind)
 
@@ -232,6 +240,25 @@ def _reserve() -> int | None:
         return os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
+
+
+def _admit(path: str, place: Place) -> None:
+    """Let others than its owner reach a socket that was just bound. Raises UserError, OSError."""
+    # By a descriptor of the socket itself: what lies at the path may have been exchanged since.
+    held = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        found, link = os.fstat(held), f"/proc/self/fd/{held}"
+        if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.geteuid():
+            raise UserError(f"{path} was replaced by somebody else: choose a directory that only the Emperor writes in")
+        if place.group is not None:
+            try:
+                os.chown(link, -1, place.group)
+            except PermissionError:
+                text = f"the Emperor may not give {path} to group {place.group}"
+                raise UserError(f"{text}: its user is no member (--socket-group)") from None
+        os.chmod(link, 0o666 if place.everybody else 0o660)
+    finally:
+        os.close(held)
 
 
 def make_directory(parent: str, option: str) -> None:

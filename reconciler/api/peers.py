@@ -1,41 +1,112 @@
-"""Who is at the other end of a control connection, and whether they may command.
+"""Who is at the other end of a control connection, and how far they reach: the one place where that is decided.
 
-The kernel says who connected (SO_PEERCRED); nothing in a request can change that. Any doubt means no.
+The kernel says who connected (SO_PEERCRED, SO_PEERGROUPS); nothing in a request can change that. Any doubt means no.
+Used by `server` and `commands`. Not in here: how a reach is kept to (`realm`: who reaches one user's vassals is given
+an Emperor that has no others).
 """
 
 from __future__ import annotations
 
+import grp
 import os
 import socket
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-__all__ = ["Peer", "may_command", "peer_of"]
+from emperorctl.models.errors import UserError
+from emperorctl.models.names import printable
+
+__all__ = ["EVERYTHING", "Admission", "Peer", "Reach", "group_id", "may_command", "peer_of"]
 
 _UCRED = struct.Struct("iII")
+_SO_PEERGROUPS = 59
+_GROUPS_ROOM = 1024  # bytes: the most that getsockopt can be asked for; whoever has more groups counts by the first one
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
     """The credentials of the process that connected, at the time it did.
 
-    The pid is for log lines, never for decisions.
+    The pid is for log lines, never for decisions. `groups` are the supplementary ones.
     """
 
     pid: int
     uid: int
     gid: int
+    groups: frozenset[int] = frozenset()
+
+    def __str__(self) -> str:
+        return f"uid {self.uid} (pid {self.pid})"
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Which vassals somebody sees and steers: those that run as `uid`, or with None all of them and the Emperor too."""
+
+    uid: int | None
+
+
+EVERYTHING = Reach(None)
+
+
+def _own() -> frozenset[int]:
+    return frozenset({0, os.geteuid()})
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """The rule of one Emperor. `masters` may do everything, as may the members of the group with id `group`;
+    `tyrant`: everybody else reaches the vassals that run as their own uid."""
+
+    tyrant: bool = False
+    group: int | None = None
+    masters: frozenset[int] = field(default_factory=_own)
+
+    def reach(self, peer: Peer | None) -> Reach | None:
+        """How far this peer reaches; None for nowhere."""
+        if peer is None:
+            return None
+        if peer.uid in self.masters:
+            return EVERYTHING
+        if self.group is not None and (peer.gid == self.group or self.group in peer.groups):
+            return EVERYTHING
+        return Reach(peer.uid) if self.tyrant else None
+
+    @property
+    def refusal(self) -> str:
+        """What those are told who reach nothing."""
+        others = "" if self.group is None else " and the members of its group"
+        return f"only root and the user who runs the Emperor{others} may use its control socket"
 
 
 def peer_of(connection: socket.socket) -> Peer | None:
     """The connected process; None where the kernel does not say."""
     try:
         raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-        return Peer(*_UCRED.unpack(raw))
+        pid, uid, gid = _UCRED.unpack(raw)
     except (OSError, struct.error):
         return None
+    return Peer(pid, uid, gid, _groups_of(connection))
+
+
+def group_id(text: str) -> int:
+    """The id of a group that is given by its name or its id. Raises UserError."""
+    if text.isascii() and text.isdigit() and len(text) <= 10 and int(text) < 2**31:
+        return int(text)
+    try:
+        return grp.getgrnam(text).gr_gid
+    except (KeyError, ValueError):
+        raise UserError(f'--socket-group: there is no group "{printable(text)}"') from None
 
 
 def may_command(peer: Peer | None) -> bool:
-    """Root and the Emperor's own user may do everything, everyone else nothing."""
-    return peer is not None and peer.uid in {0, os.geteuid()}
+    """Whether the command socket listens: root and the Emperor's own user may say everything there, others nothing."""
+    return peer is not None and peer.uid in _own()
+
+
+def _groups_of(connection: socket.socket) -> frozenset[int]:
+    try:
+        raw = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUPS_ROOM)
+    except OSError:
+        return frozenset()
+    return frozenset(struct.unpack(f"{len(raw) // 4}I", raw[: len(raw) // 4 * 4]))

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -75,7 +77,9 @@ class ControlProtocol(H11Protocol):
     """
 
     def __init__(self, config: Config, state: ServerState, peer: Peer | None, patience: float) -> None:
-        super().__init__(config, state, {"peer": peer, "abort": self._abort}, asyncio.get_running_loop())
+        super().__init__(
+            config, state, {"peer": peer, "abort": self._abort, "take_over": self.take_over}, asyncio.get_running_loop()
+        )
         self.logger = _LOG
         self.access_log = False
         self.peer = peer
@@ -108,6 +112,17 @@ class ControlProtocol(H11Protocol):
         """The answer is out; a pipelined request may be there already, in part or whole."""
         super().on_response_complete()
         self._watch_arrival()
+
+    def take_over(self) -> socket.socket | None:
+        """End this conversation but not the connection, which is the caller's from now on; None where it is gone."""
+        transport, cycle = self.transport, self.cycle
+        if transport.is_closing() or cycle is None or cycle.disconnected:
+            return None
+        taken = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+        cycle.disconnected = True
+        self._disarm()
+        self._abort()
+        return taken
 
     def send_400_response(self, msg: str) -> None:
         """What came is not HTTP. With an answer still under way there is nobody left to talk to."""

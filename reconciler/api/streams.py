@@ -13,6 +13,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
+from emperorctl.reconciler.api.answers import failure
+from emperorctl.reconciler.api.rations import Ration
+
 __all__ = ["STALL", "Stream", "pieces"]
 
 STALL = 30.0
@@ -30,14 +33,28 @@ class Stream:
     ) -> None:
         self._abort = request.state.abort
         self._closing: asyncio.Event = request.state.closing
+        self._ration: Ration = request.state.ration
         self._chunks = chunks
         self._endless = length is None
         self._headers = [(b"content-type", media_type.encode())]
         if length is not None:
             self._headers.append((b"content-length", str(length).encode()))
 
-    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI interface."""
+        if not self._endless:
+            await self._answer(receive, send)
+            return
+        if not self._ration.take():
+            message = "too many watches, logs and commands are open at once; end one"
+            await failure(429, "TooManyRequests", message, close=True)(scope, receive, send)
+            return
+        try:
+            await self._answer(receive, send)
+        finally:
+            self._ration.give_back()
+
+    async def _answer(self, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self._headers})
         pump = asyncio.create_task(self._pump(send))
         left = asyncio.create_task(_left(receive))

@@ -37,6 +37,12 @@ def explain(vassal: Vassal, report: Mapping[str, Any], at: float) -> LaunchFailu
     elif step == "limits":
         reason, message = "LimitNotEnforced", f"its limits can't be set: {_words(number)}"
         remedy = "emperorctl doctor says what this host can enforce"
+    elif step == "secrets":
+        reason = "SecretUnreadable"
+        why = _words(number) if number else str(report.get("detail", ""))
+        path, variable = (printable(str(report.get(key, ""))) for key in ("path", "variable"))
+        message = f"the value of {variable} can't be taken from {path}: {printable(why)}"
+        remedy = "the vassal's own user has to be able to read it; at most 64 KiB, without NUL characters"
     elif step in ("unshare", "capabilities"):
         reason, message = "NotPermitted", f"{step} failed: {_words(number)}"
         remedy = "run the Emperor as root, or drop the option unshare or cap"

@@ -28,6 +28,7 @@ from emperorctl.reconciler.runtime.configpipe import ConfigPipe
 from emperorctl.reconciler.runtime.containment import Containment
 from emperorctl.reconciler.runtime.descriptors import Reserve
 from emperorctl.reconciler.runtime.environment import Environments
+from emperorctl.reconciler.runtime.execs import Execs
 from emperorctl.reconciler.runtime.hooks import Means
 from emperorctl.reconciler.runtime.identity import Identities, Identity, IdentityError
 from emperorctl.reconciler.runtime.launcher import Fate, Launcher, Outcome, Prepared, Survivor
@@ -58,7 +59,8 @@ class HostSettings:
     and for hosts where the automatic choice is not wanted. `end_patience`: seconds that `close` waits for processes.
     `notify_dir` is where notification sockets are made ("": below `log_dir`), `heartbeat` how often, in seconds, a
     vassal that has one is told to speak (0: not told). `hooks` are those that are run for every vassal. `oom_scores`:
-    how ready the kernel is to end the zygote and a vassal when memory is short (None: as it was).
+    how ready the kernel is to end the zygote and a vassal when memory is short (None: as it was). `tyrant`: they are
+    of users who don't trust each other.
     """
 
     instance: str
@@ -70,6 +72,7 @@ class HostSettings:
     heartbeat: float = 30.0
     hooks: EmperorHooks = EmperorHooks()
     oom_scores: tuple[int | None, int | None] = (None, None)
+    tyrant: bool = False
 
 
 class LocalHost:
@@ -107,6 +110,7 @@ class LocalHost:
         self._limiter: Limiter
         self.logs: LogStore
         self.sockets: KeptSockets
+        self.execs: Execs
         self.leftovers: list[leftovers.Leftover] = []
 
     # --- life ---
@@ -124,7 +128,7 @@ class LocalHost:
     async def start(self) -> None:
         """End leftovers, then be ready to launch. Raises UserError (log directory)."""
         self._loop = asyncio.get_running_loop()
-        logfiles.open_directory(self._settings.log_dir)
+        logfiles.open_directory(self._settings.log_dir, strict=self._settings.tyrant)
         reaper.default_child_signal()
         with contextlib.suppress(OSError, ValueError):
             hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -152,6 +156,7 @@ class LocalHost:
         ours = frozenset({os.getpid(), self._zygote.pid})
         self._limiter = Limiter(place, self._containment.root, self._settings.instance, ours)
         self._launcher = Launcher(self._loop, self._zygote, self)
+        self.execs = Execs(self._means(), self._runs)
         self._phases = Phases(self._settings.hooks, self._means(), note=self._note, changed=self._hook_changed)
         self._launcher.open()
         if reaper.adopts() or not self._containment.root:
@@ -161,6 +166,7 @@ class LocalHost:
     async def close(self) -> None:
         """SIGKILL for whatever still runs, then let go of everything: logs drained, zygote and cgroups gone."""
         self._phases.close()
+        self.execs.close()
         for run in {*self._runs.values(), *self._mains.values()}:
             self._end_run(run)
         await self._book.all_gone(self._settings.end_patience)
@@ -415,6 +421,7 @@ class LocalHost:
         os.close(run.pidfd)
         run.pidfd = -1
         del self._mains[run.pid]
+        self.execs.ended(run)
         # First, for its last words may still lie in a socket, and belong to how it ended.
         order = self._retire(run)
         before = self._observed.get(run.name)

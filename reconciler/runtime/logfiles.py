@@ -49,8 +49,11 @@ def _surrogates(name: str) -> bool:
     return any("\ud800" <= char <= "\udfff" for char in name)
 
 
-def open_directory(path: str) -> None:
-    """Make the log directory, or refuse one that others may write in. Raises UserError."""
+def open_directory(path: str, *, strict: bool = False) -> None:
+    """Make the log directory, or refuse one that others may write in. Raises UserError.
+
+    `strict`: nor may anybody but root and the Emperor's user be able to put another directory in its place.
+    """
     try:
         os.makedirs(os.path.dirname(path) or ".", mode=0o755, exist_ok=True)
         with contextlib.suppress(FileExistsError):
@@ -66,6 +69,22 @@ def open_directory(path: str) -> None:
         )
     if not os.access(path, os.W_OK | os.X_OK):
         raise UserError(f"the Emperor may not write in the log directory {path} (choose another with --log-dir)")
+    if strict:
+        _distrust_above(path)
+
+
+def _distrust_above(path: str) -> None:
+    above = os.path.realpath(path)
+    while above != "/":
+        above = os.path.dirname(above)
+        found = os.stat(above)
+        # In a sticky directory nobody can rename what is another's.
+        shared = found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX
+        if shared or found.st_uid not in (0, os.geteuid()):
+            raise UserError(
+                f"others may put something else in the place of the log directory {path}, since they may write in"
+                f" {above} (choose another with --log-dir)"
+            )
 
 
 class LogFile:

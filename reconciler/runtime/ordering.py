@@ -44,7 +44,8 @@ class Placement:
 @dataclass(frozen=True, slots=True)
 class Where:
     """What is decided anew for each order: its id, the roles of its descriptors in the order they are sent,
-    its cgroup, its log file, whom a binary patch changes to, and how it is limited."""
+    its cgroup, its log file, whom a binary patch changes to, and how it is limited. `enter` is the pid of a process to
+    go where it is, for which there is a descriptor of that role; `terminal`: standard input is one."""
 
     id: int
     roles: tuple[str, ...]
@@ -52,6 +53,8 @@ class Where:
     log: str | None
     patched: Identity | None = None
     limits: Placement | None = None
+    enter: int = 0
+    terminal: bool = False
 
 
 def socket_roles(on_demand: OnDemand | None) -> list[str]:
@@ -82,6 +85,10 @@ def write_order(vassal: Vassal, env: dict[str, str], identity: Identity, where: 
         order["ids"] = _ids(identity)
     if where.limits is not None:
         order["limits"] = {"groups": where.limits.groups, "knobs": where.limits.knobs}
+    if where.enter:
+        order |= {"enter": where.enter, "terminal": where.terminal}
+    if launch.secrets:
+        order["secrets"] = launch.secrets
     if launch.override or launch.fallback:
         order |= {"override": list(launch.override), "fallback": list(launch.fallback)}
     if launch.patch is not None:

@@ -74,6 +74,7 @@ def test_not_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
         Client("/run/x.sock").get("/version")
     assert str(caught.value) == (
         "permission denied on the control socket /run/x.sock: only root and the user who runs the Emperor may use it"
+        " (or its group, with --socket-group)"
     )
 
 

@@ -13,6 +13,7 @@ from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
 
+from emperorctl.reconciler.api.peers import Admission
 from emperorctl.reconciler.api.server import ControlServer, Limits
 from tests.fakes.emperor import FakeEmperor
 
@@ -67,12 +68,16 @@ async def ask(path: str, method: str, target: str, body: bytes = b"", *more: str
 
 
 def served(
-    emperor: FakeEmperor, path: Path, scenario: Callable[[str], Awaitable[Any]], limits: Limits | None = None
+    emperor: FakeEmperor,
+    path: Path,
+    scenario: Callable[[str], Awaitable[Any]],
+    limits: Limits | None = None,
+    gate: Admission | None = None,
 ) -> Any:
     """Run the scenario, which gets the socket's path, in the loop of a real control server."""
 
     async def run() -> Any:
-        server = ControlServer(emperor, str(path / "e.sock"), limits or Limits())
+        server = ControlServer(emperor, str(path / "e.sock"), limits or Limits(), gate)
         await server.start()
         try:
             return await scenario(server.socket_path)

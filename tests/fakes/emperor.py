@@ -11,9 +11,12 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from emperorctl.models.errors import Ambiguous, NotFound
+from emperorctl.models.errors import NotRunning
+from emperorctl.models.execution import Execution
+from emperorctl.models.names import the_one
 from emperorctl.models.status import Note, NoteType
 from emperorctl.reconciler.api.events import EventLog
+from emperorctl.reconciler.api.facade import Attached
 from emperorctl.reconciler.board import Board
 
 __all__ = ["BORN", "FakeEmperor", "FakeLogs", "SetClock", "vassal"]
@@ -137,8 +140,8 @@ class FakeLogs:
 
 
 class FakeEmperor:
-    """Vassals by name; `orders` is what was ordered, in order. `broken` makes `version` a bug; `sources` is what is
-    known of monitors."""
+    """Vassals by name; `orders` is what was ordered, in order, `callers` by whom. `broken` makes `version` a
+    bug; `sources` is what is known of monitors."""
 
     def __init__(self, *vassals: dict[str, Any]) -> None:
         self.clock = SetClock()
@@ -147,6 +150,7 @@ class FakeEmperor:
         self.events = EventLog(self.clock)
         self.logs = FakeLogs()
         self.orders: list[str] = []
+        self.callers: list[str] = []
         self.broken = False
         self.sources: list[dict[str, Any]] = []
         for one in vassals:
@@ -164,32 +168,41 @@ class FakeEmperor:
         self.events.record(name, Note(NoteType.WARNING if warning else NoteType.NORMAL, reason, message))
 
     def resolve(self, name: str) -> str:
-        if name in self.objects:
-            return name
-        fits = [known for known in self.objects if known.rpartition(".")[0] == name]
-        if not fits:
-            raise NotFound(name)
-        if len(fits) > 1:
-            raise Ambiguous(name, fits)
-        return fits[0]
+        return the_one(name, self.fits(name))
 
-    def reload(self, name: str) -> None:
-        self.orders.append(f"reload {name}")
+    def fits(self, name: str) -> list[str]:
+        return [known for known in self.objects if known == name or known.rpartition(".")[0] == name]
 
-    def reload_all(self) -> int:
-        self.orders.append("reload all")
+    def owner(self, name: str) -> int | None:
+        known = self.objects.get(name)
+        processes = known["status"]["processes"] if known else []
+        return processes[0]["uid"] if processes else None
+
+    def reload(self, name: str, by: str = "") -> None:
+        self._order(f"reload {name}", by)
+
+    def reload_all(self, by: str = "") -> int:
+        self._order("reload all", by)
         return len(self.objects)
 
-    def stop(self, name: str) -> None:
-        self.orders.append(f"stop {name}")
+    def stop(self, name: str, by: str = "") -> None:
+        self._order(f"stop {name}", by)
 
-    def start(self, name: str) -> None:
-        self.orders.append(f"start {name}")
+    def start(self, name: str, by: str = "") -> None:
+        self._order(f"start {name}", by)
 
-    def clear_blacklist(self, names: Sequence[str] | None) -> list[str]:
+    def _order(self, order: str, by: str) -> None:
+        self.orders.append(order)
+        self.callers.append(by)
+
+    def clear_blacklist(self, names: Sequence[str] | None, by: str = "") -> list[str]:
         held = [name for name in names or self.objects if self.objects[name]["status"]["blacklist"]]
-        self.orders.append(f"clear {' '.join(held)}")
+        self._order(f"clear {' '.join(held)}", by)
         return held
+
+    async def execute(self, name: str, what: Execution, by: str = "", uid: int | None = None) -> Attached:
+        self._order(f"exec {name} {uid} {what}", by)
+        raise NotRunning(name)
 
     def monitors(self) -> list[dict[str, Any]]:
         return self.sources

@@ -219,6 +219,18 @@ def test_the_variables_of_the_notification_socket_are_free_without_one() -> None
         ("  env: {A: }", "spec.env.A", "expected a value, got nothing"),
         ("  env: {A: [x]}", "spec.env.A", "expected a string, got a list"),
         ("  env: [A=x]", "spec.env", "expected a mapping, got a list"),
+        ("  env: {A: {}}", "spec.env.A", "expected a string, or a mapping with nothing but a file"),
+        ("  env: {A: {valueFrom: {}}}", "spec.env.A", "write {valueFrom: {file: /PATH}}"),
+        ("  env: {A: {valueFrom: {file: /x, key: y}}}", "spec.env.A", "nothing but a file"),
+        ("  env: {A: {valueFrom: {file: /x}, value: y}}", "spec.env.A", "nothing but a file"),
+        ("  env: {A: {valueFrom: {file: 7}}}", "spec.env.A", "nothing but a file"),
+        (
+            "  env: {A: {valueFrom: {file: secret}}}",
+            "spec.env.A",
+            'expected an absolute path of at most 4095 bytes, got "s',
+        ),
+        ('  env: {A: {valueFrom: {file: "/a\\0b"}}}', "spec.env.A", "NUL"),
+        ("  env: {EMPERORCTL_X: {valueFrom: {file: /x}}}", "spec.env.EMPERORCTL_X", "reserved"),
         ("  env: {A=B: x}", "spec.env.A=B", "not a name"),
         ('  env: {"": x}', "spec.env.", "not a name"),
         ('  env: {"a\\0b": x}', "spec.env.a\\x00b", "not a name"),
@@ -506,3 +518,10 @@ def test_a_manifest_may_suspend_its_vassal() -> None:
     assert "suspend" not in vassal(SPEC).spec
     assert vassal(SPEC + "  suspend: true\n").launch == vassal(SPEC).launch
     assert wrong(SPEC + "  suspend: yes\n").field == "spec.suspend"
+
+
+def test_a_secret_is_known_by_its_file_alone() -> None:
+    one = vassal(SPEC + '  env: {B: x, KEY: {valueFrom: {file: "%dkey"}}, API: {valueFrom: {file: /run/api}}}\n')
+    assert one.launch.env == (("B", "x"),)
+    assert one.launch.secrets == (("API", "/run/api"), ("KEY", "/etc/vassals/key"))
+    assert one.spec["env"]["KEY"] == {"valueFrom": {"file": "/etc/vassals/key"}}

@@ -15,7 +15,7 @@ from emperorctl.reconciler.board import Board
 from emperorctl.reconciler.emperor import Emperor, Parts
 from emperorctl.reconciler.state import StateFile
 from emperorctl.reconciler.views import vassal_object
-from tests.fakes.vassals import native, uwsgi
+from tests.fakes.vassals import change, native, report, uwsgi
 from tests.reconciler.test_controller import Realm
 
 
@@ -135,3 +135,62 @@ def test_the_object_has_kubernetes_shape(court: Court) -> None:
     assert [item["type"] for item in status["conditions"]] == ["Accepted", "Ready", "Loyal", "Progressing"]
     assert all(item["lastTransitionTime"].endswith("Z") for item in status["conditions"])
     assert status["processes"][0]["pid"] > 0
+
+
+def test_whose_a_vassal_is(court: Court) -> None:
+    realm, owner = court.realm, court.emperor.owner
+    assert owner("nobody") is None
+    realm.apply(report(native("named", user="www-data"), file="/vassals/named.yaml"))
+    assert owner("named") is None
+    realm.apply(report(native("none"), file="/vassals/none.yaml"))
+    assert owner("none") is None
+    realm.apply(report(native("shop", user="1001"), file="/vassals/shop.yaml"))
+    assert owner("shop") == 1001
+    # What runs is another's than what is wanted: nobody's, until they agree.
+    realm.host.confirm("shop", realm.time.now)
+    realm.time.settle()
+    assert realm.controller.records["shop"].observed.process is not None
+    assert owner("shop") is None
+
+
+def test_a_vassal_that_changes_hands_is_nobodys_until_it_is_launched_anew(court: Court) -> None:
+    realm, owner = court.realm, court.emperor.owner
+    realm.apply(report(native("shop", user="0"), file="/vassals/shop.yaml"))
+    realm.host.confirm("shop", realm.time.now)
+    realm.time.settle()
+    assert owner("shop") == 0
+    court.realm.store.apply(change(report(native("shop", user="1001"), file="/vassals/shop.yaml", digest="2", touch=2)))
+    assert owner("shop") is None
+
+
+def test_every_order_says_who_gave_it(court: Court) -> None:
+    heard: list[tuple[str, str]] = []
+    court.emperor._note = lambda name, note: heard.append((name, f"{note.reason}: {note.message}"))
+    court.realm.bring_up(native())
+    court.realm.bring_up(native("bad", loyal_after=100.0))
+    court.realm.host.exit("bad", court.realm.time.now, code=1)
+    court.realm.time.settle()
+    by = "uid 1001 (pid 42)"
+    court.emperor.clear_blacklist(None, by)
+    court.emperor.reload("shop", by)
+    court.emperor.start("shop", by)
+    court.emperor.stop("shop", by)
+    court.emperor.start("shop", by)
+    court.emperor.halt("shop", by)
+    court.emperor.spawn("shop", by)
+    court.emperor.respawn("shop", by)
+    court.emperor.reload_all(by)
+    court.emperor.reload("shop")
+    told = f"; ordered by {by}"
+    assert heard == [
+        ("bad", f"BlacklistCleared: taken off the blacklist{told}"),
+        ("shop", f"ReloadOrdered: ordered to reload{told}"),
+        ("shop", f"StartOrdered: tried again at once, if it waits{told}"),
+        ("shop", f"StopOrdered: held until started again{told}"),
+        ("shop", f"StartOrdered: may run again{told}"),
+        ("shop", f"StopCommanded: commanded to stop; waits for spawn{told}"),
+        ("shop", f"SpawnCommanded: commanded to run{told}"),
+        ("shop", f"ReloadOrdered: ordered to reload{told}"),
+        ("", f"ReloadOrdered: all 2 vassals ordered to reload{told}"),
+        ("shop", "ReloadOrdered: ordered to reload"),
+    ]

@@ -12,10 +12,12 @@ import os
 import resource
 
 from . import clone, confine, orders  # noqa: TID251
+from .entering import enter, stay_outside, take_terminal  # noqa: TID251
 from .execute import Steps, find_and_execute  # noqa: TID251
 from .lean import signal  # noqa: TID251
 from .patch import STDERR, carry_out  # noqa: TID251
 from .rights import drop  # noqa: TID251
+from .secretfiles import read_secrets  # noqa: TID251
 
 TYPE_CHECKING = False  # that of `typing`, which is not to be loaded
 if TYPE_CHECKING:
@@ -35,7 +37,8 @@ class Frame:
     """What a new process finds around it: descriptors already received, and facts of the zygote.
 
     `fds` maps a role (`in`, `out`, `err`, then any others in the order of their places: `listen0`, `listen1` …, then
-    `protocol`, `config`) to a descriptor. `join` is the directory of a cgroup still to be joined. `score` is how ready
+    `protocol`, `config`; and `enter`, the pidfd of a process to go where it is) to a descriptor. `join` is the
+    directory of a cgroup still to be joined. `score` is how ready
     the kernel is to take it when memory is short; None for as ready as it is to take the zygote.
     """
 
@@ -55,6 +58,8 @@ def become(order: dict[str, Any], frame: Frame) -> NoReturn:
     steps = Steps()
     try:
         _prepare(order, frame, steps)
+        if order.get("secrets"):
+            read_secrets(order, steps)
         if "listen0" in frame.fds:
             order["env"]["LISTEN_PID"] = str(os.getpid())
         _execute(order, frame, steps)
@@ -75,14 +80,22 @@ def _prepare(order: dict[str, Any], frame: Frame, steps: Steps) -> None:
         confine.expose(frame.score)
     steps.now = "setsid"
     os.setsid()
+    entering = frame.fds.pop("enter", -1)
     steps.now = "descriptors"
     _descriptors(frame)
+    inside = None
+    if entering >= 0:
+        steps.now = "enter"
+        inside = enter(entering, order["enter"])
     steps.now = "rlimits"
     _rlimits(order, frame, steps)
     if order.get("nice") is not None:
         steps.now = "nice"
         os.setpriority(os.PRIO_PROCESS, 0, order["nice"])
-    if order.get("ids") is not None:
+    if inside is not None:
+        steps.now = "user"
+        inside.become(order.get("ids"))
+    elif order.get("ids") is not None:
         steps.now = "user"
         drop(*order["ids"])
     # Only now: the directory must be one that the vassal's own user may enter.
@@ -101,6 +114,12 @@ def _prepare(order: dict[str, Any], frame: Frame, steps: Steps) -> None:
         os._exit(_NOT_RUN)
     # Dispositions are default in the zygote already; it only blocks everything.
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    if inside is not None and inside.forks:
+        steps.now = "fork"
+        stay_outside(frame.status)
+    if order.get("terminal"):
+        steps.now = "terminal"
+        take_terminal()
 
 
 def _join(directory: int) -> None:

@@ -20,6 +20,7 @@ __all__ = [
     "default_signals",
     "die_with_parent",
     "no_new_privileges",
+    "prctl",
     "set_name",
     "unshare",
 ]
@@ -158,22 +159,22 @@ def default_signals() -> None:
 
 def die_with_parent() -> None:
     """SIGKILL for this process when its parent dies. A later change of uid would clear it again."""
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def adopt_orphans() -> None:
     """From now on, what any descendant leaves behind becomes this process's own child."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def no_new_privileges() -> None:
     """No program run from here on gains anything from set-user-id bits or file capabilities."""
-    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
 def set_name(name: str) -> None:
     """What `ps -o comm` shows for this process, 15 bytes at most."""
-    _prctl(_PR_SET_NAME, ctypes.c_char_p(name.encode()))
+    prctl(_PR_SET_NAME, ctypes.c_char_p(name.encode()))
 
 
 def unshare(flags: int) -> None:
@@ -182,7 +183,8 @@ def unshare(flags: int) -> None:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
-def _prctl(option: int, value: object) -> None:
+def prctl(option: int, value: object) -> None:
+    """See prctl(2). Raises OSError."""
     argument = ctypes.c_ulong(value) if isinstance(value, int) else value
     zero = ctypes.c_ulong(0)
     if _libc.prctl(ctypes.c_int(option), argument, zero, zero, zero) != 0:

@@ -23,6 +23,7 @@ class Realm:
 
     def __init__(self) -> None:
         self.done: list[str] = []
+        self.by: list[str] = []
         self.notes: list[Note] = []
 
     def note(self, name: str, note: Note) -> None:
@@ -34,13 +35,14 @@ class Realm:
             raise NotFound(name)
         return name
 
-    def spawn(self, name: str) -> None:
+    def spawn(self, name: str, by: str = "") -> None:
         self.done.append(f"spawn {name}")
+        self.by.append(by)
 
-    def respawn(self, name: str) -> None:
+    def respawn(self, name: str, by: str = "") -> None:
         raise UserError("is suspended")
 
-    def halt(self, name: str) -> None:
+    def halt(self, name: str, by: str = "") -> None:
         raise RuntimeError("a bug")
 
 
@@ -74,6 +76,7 @@ def heard(path: Path, *datagrams: bytes) -> Realm:
 def test_a_command_under_either_name(tmp_path: Path) -> None:
     realm = heard(tmp_path / "c", packet(cmd="spawn", vassal="shop.ini"), packet(command="spawn", vassal="shop.ini"))
     assert realm.done == ["spawn shop.ini"] * 2
+    assert realm.by == [f"uid {os.geteuid()} (pid {os.getpid()})"] * 2
     assert realm.notes == []
 
 

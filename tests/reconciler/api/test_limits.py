@@ -245,7 +245,7 @@ def test_a_reader_who_stops_reading_is_dropped(tmp_path: Path, monkeypatch: pyte
 
 def test_the_refusal_is_a_status(emperor: FakeEmperor, tmp_path: Path) -> None:
     ours, theirs = socket.socketpair()
-    listener.refuse(ours, listener.control_place("/e.sock").refusal)
+    listener.refuse(ours, listener.control_place("/e.sock", peers.Admission()).refusal)
     with theirs:
         assert b'"reason":"ServiceUnavailable"' in theirs.recv(4096)
         assert theirs.recv(4096) == b""

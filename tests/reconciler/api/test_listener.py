@@ -11,13 +11,13 @@ import pytest
 
 from emperorctl.models.errors import UserError
 from emperorctl.reconciler.api.listener import PATH_MAX, Listener, control_place
-from emperorctl.reconciler.api.peers import Peer, may_command, peer_of
+from emperorctl.reconciler.api.peers import Admission, Peer, may_command, peer_of
 from tests.fakes.control import ask, served
 from tests.fakes.emperor import FakeEmperor
 
 
 def opened(path: Path) -> Listener:
-    listener = Listener(control_place(str(path)), lambda connection: connection.close())
+    listener = Listener(control_place(str(path), Admission()), lambda connection: connection.close())
     listener.open()
     return listener
 
@@ -101,7 +101,7 @@ def test_a_directory_planted_in_a_shared_one_is_refused(tmp_path: Path) -> None:
 def test_the_kernel_says_who_connected() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        assert peer_of(ours) == Peer(os.getpid(), os.geteuid(), os.getegid())
+        assert peer_of(ours) == Peer(os.getpid(), os.geteuid(), os.getegid(), frozenset(os.getgroups()))
 
 
 @pytest.mark.parametrize(

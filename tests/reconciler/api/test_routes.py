@@ -355,7 +355,7 @@ def test_a_bug_is_an_answer_and_a_line_in_the_log(
 
 
 def test_the_worlds_fault_is_not_a_bug(asking: Asking, emperor: FakeEmperor, monkeypatch: pytest.MonkeyPatch) -> None:
-    def unwilling(_name: str) -> Any:
+    def unwilling(_name: str, _by: str) -> Any:
         raise WorldError("the launcher is silent")
 
     monkeypatch.setattr(emperor, "reload", unwilling)
