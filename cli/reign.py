@@ -22,6 +22,7 @@ from emperorctl.cli.pidfile import PidFile
 from emperorctl.cli.rows import COLUMNS, WIDE, vassal_row
 from emperorctl.cli.table import Table
 from emperorctl.models.errors import SourceUnavailable, UserError
+from emperorctl.models.isolation import capability_number, namespace_flags
 from emperorctl.models.settings import Settings
 from emperorctl.models.status import Note, NoteType
 from emperorctl.models.uwsgi_run import UwsgiRun
@@ -112,6 +113,10 @@ def _make_private(directory: str) -> None:
         raise UserError(f"{directory} can be written by others: chown it to the Emperor's user and chmod it 700")
 
 
+def _words(text: str | None) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",")) if text is not None else ()
+
+
 class _Reign:
     """The parts of one Emperor."""
 
@@ -161,6 +166,10 @@ class _Reign:
             extra_extensions=told.emperor_extra_extension,
             magic_exec=told.emperor_magic_exec,
             config_pipe=told.emperor_force_config_pipe,
+            clone=namespace_flags(_words(told.emperor_use_clone)),
+            capabilities=None
+            if told.emperor_cap is None
+            else tuple(sorted(capability_number(word) for word in _words(told.emperor_cap))),
         )
         self.context = MonitorContext(
             publish=self.sources.apply, uwsgi=run, warn=self.note, watch=told.watch, nofollow=told.emperor_nofollow

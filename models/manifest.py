@@ -21,6 +21,8 @@ from emperorctl.models.errors import ConfigError, Problem
 from emperorctl.models.magic import Place, expand
 from emperorctl.models.manifest_fields import UNLIMITED, LimitPair, Manifest, Spec, described
 from emperorctl.models.manifest_hooks import HookStep
+from emperorctl.models.manifest_isolation import effective as effective_isolation
+from emperorctl.models.manifest_isolation import meaning as isolation_meaning
 from emperorctl.models.manifest_problems import problem_at, problem_of
 from emperorctl.models.names import manifest_name
 from emperorctl.models.source import Claim
@@ -218,6 +220,7 @@ def _launch(spec: Spec) -> Launch:
         rlimits=tuple(Rlimit(name, soft, hard) for name, (soft, hard) in spec.rlimits.given()),
         protocol=spec.reload.protocol is not None,
         notify=Notify.NONE if spec.readiness is None else Notify(spec.readiness.notify.access),
+        isolation=isolation_meaning(spec.isolation, spec.network),
     )
 
 
@@ -276,6 +279,7 @@ def _effective(spec: Spec) -> dict[str, Any]:
     out["logs"] = {"maxSize": _size(spec.logs.max_size), "maxFiles": spec.logs.max_files}
     if spec.suspend:
         out["suspend"] = True
+    out["isolation"] = effective_isolation(isolation_meaning(spec.isolation, spec.network))
     return out
 
 

@@ -222,9 +222,10 @@ class Settings:
     emperor_tyrant_initgroups: bool = _flag(
         Group.TYRANT, "In tyrant mode, vassals get all groups of their user.")
     emperor_use_clone: str | None = _text(
-        Group.TYRANT, "Namespaces of their own for vassals.", "FLAGS")
+        Group.TYRANT, "Namespaces of their own for all vassals, of fs, net, ipc, pid, uts, user, cgroup.", "FLAGS")
     emperor_cap: str | None = _text(
-        Group.TYRANT, "The capabilities that vassals keep.", "CAPS", aliases=("vassal-cap", "vassals-cap"))
+        Group.TYRANT, "The capabilities that vassals keep which run as root.", "CAPS",
+        aliases=("vassal-cap", "vassals-cap"))
 
     emperor_on_demand_extension: str | None = _text(
         Group.DEMAND, "NAME plus this extension is a file that holds the address a vassal waits at.", "EXT",
@@ -300,11 +301,9 @@ BY_NAME: Mapping[str, Option] = MappingProxyType(
 
 NOT_YET = frozenset(
     {
-        "emperor_cap",
         "emperor_tyrant",
         "emperor_tyrant_initgroups",
         "emperor_tyrant_nofollow",
-        "emperor_use_clone",
         "vassal_defaults",
         "vassal_set",
         "vassals_include",

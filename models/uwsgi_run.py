@@ -13,6 +13,7 @@ from typing import Any
 
 from emperorctl.models.attributes import collect, labels_and_annotations
 from emperorctl.models.bounds import refusal
+from emperorctl.models.isolation import Isolation, capability_names, for_all, namespace_names
 from emperorctl.models.patches import Patch
 from emperorctl.models.protocol import CONFIG_MAX
 from emperorctl.models.sockets import OnDemand, parse_address
@@ -39,6 +40,7 @@ class UwsgiRun:
     `override` and `fallback` are wrappers tried before and after. Files that end in one of `extra_extensions` are
     configs as well, left for uWSGI to read. `magic_exec`: what an executable config prints is the config.
     `config_pipe`: configs travel over a socket instead of being read from their files.
+    `clone` are the flags of namespaces that all vassals get, `capabilities` the numbers of those that root keeps.
     """
 
     binary: str = "uwsgi"
@@ -57,6 +59,8 @@ class UwsgiRun:
     extra_extensions: tuple[str, ...] = ()
     magic_exec: bool = False
     config_pipe: bool = False
+    clone: int = 0
+    capabilities: tuple[int, ...] | None = None
 
     def is_extra(self, name: str) -> bool:
         """Whether a file of this name is a config only because somebody said so."""
@@ -128,7 +132,10 @@ def uwsgi_vassal(  # noqa: PLR0913
         # A wrapper in uWSGI's place would not have carried it out either.
         patch=patch if isinstance(patch, Patch) and wrapper is None else None,
         config_pipe=piped,
+        isolation=for_all(run.clone, run.capabilities),
     )
+    if launch.isolation is not None:
+        spec["isolation"] = _shown_isolation(launch.isolation)
     return Vassal(
         name=name,
         kind=Kind.UWSGI,
@@ -152,6 +159,13 @@ def _address(name: str, executable: bool, piped: bool) -> str:
         # uWSGI gives it to a shell, which would look for a bare name in PATH, and take a space for the name's end.
         return f"exec://{shlex.quote(name if '/' in name else f'./{name}')}"
     return f"emperor://{name}" if piped else name
+
+
+def _shown_isolation(isolation: Isolation) -> dict[str, Any]:
+    shown: dict[str, Any] = {"namespaces": namespace_names(isolation.namespaces)} if isolation.namespaces else {}
+    if isolation.bound is not None:
+        shown["capabilities"] = capability_names(isolation.bound)
+    return shown
 
 
 def _shown_patch(patch: Patch | str) -> dict[str, Any]:

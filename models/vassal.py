@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from emperorctl.models.errors import Problem
+from emperorctl.models.isolation import Isolation
 from emperorctl.models.patches import Patch
 from emperorctl.models.protocol import ToVassal
 from emperorctl.models.sockets import OnDemand
@@ -97,6 +98,7 @@ class Launch:
     `override` and `fallback` are programs tried before and after the command's own, with the same arguments: the first
     that can be executed runs. `patch`: what to do where none of them is there.
     `config_pipe`: the process gets its config over `UWSGI_EMPEROR_FD_CONFIG`.
+    `isolation`: what it is kept apart from; None for nothing at all.
     """
 
     command: tuple[str, ...]
@@ -115,6 +117,7 @@ class Launch:
     fallback: tuple[str, ...] = ()
     patch: Patch | None = None
     config_pipe: bool = False
+    isolation: Isolation | None = None
 
 
 @dataclass(frozen=True, slots=True)

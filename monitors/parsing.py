@@ -7,11 +7,12 @@ parsers end here. Not in here: reading, and the choice of where to parse (`files
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from emperorctl.models import manifest, uwsgi
 from emperorctl.models.errors import ConfigError, Problem
 from emperorctl.models.magic import Place
+from emperorctl.models.manifest_isolation import impose
 from emperorctl.models.names import printable, uwsgi_name
 from emperorctl.models.patches import patch_of
 from emperorctl.models.source import Claim
@@ -163,7 +164,18 @@ def _claims(order: Order, setting: Setting) -> list[Claim]:
                 "write kind: Vassal for a manifest, or a uwsgi section",
             )
         )
+    if run.clone or run.capabilities is not None:
+        return [_imposed(claim, run, order.file) for claim in claims]
     return claims
+
+
+def _imposed(claim: Claim, run: UwsgiRun, file: str) -> Claim:
+    if claim.vassal is None:
+        return claim
+    try:
+        return replace(claim, vassal=impose(claim.vassal, run.clone, run.capabilities))
+    except ConfigError as error:
+        return Claim(claim.name, problem=error.problem.at(file))
 
 
 def _place(order: Order, setting: Setting) -> Place:

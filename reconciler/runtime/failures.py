@@ -13,6 +13,7 @@ from typing import Any
 from emperorctl.models.names import printable
 from emperorctl.models.observed import LaunchFailure
 from emperorctl.models.vassal import Kind, Vassal
+from emperorctl.reconciler.runtime import confinement
 from emperorctl.reconciler.runtime.identity import IdentityError
 
 __all__ = ["cancelled", "explain", "from_identity", "unusable"]
@@ -34,9 +35,12 @@ def explain(vassal: Vassal, report: Mapping[str, Any], at: float) -> LaunchFailu
         reason, message, remedy = _user(vassal, report, number)
     elif step in ("rlimits", "nice"):
         reason, message, remedy = _limits(vassal, report, step, number)
+    elif step in confinement.STEPS and vassal.launch.isolation is not None:
+        root = os.geteuid() == 0
+        reason, message, remedy = confinement.explain(vassal.launch.isolation, report, root=root)
     elif step in ("unshare", "capabilities"):
         reason, message = "NotPermitted", f"{step} failed: {_words(number)}"
-        remedy = "run the Emperor as root, or drop the option unshare or cap"
+        remedy = "run the Emperor as root, or ask for fewer (unshare, cap; isolation.capabilities)"
     elif step == "launcher":
         reason, message, transient = (
             "LauncherLost",

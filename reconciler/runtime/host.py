@@ -330,7 +330,7 @@ class LocalHost:
             cookie = self._book.cookie(order_id)
             env = self._environments.of(run.vassal, run.generation, run.identity, cookie, address)
             log = self.logs.path(run.name) if order.log is not None else None
-            where = Where(order_id, tuple(roles), self._containment.place(order_id), log, run.patched)
+            where = Where(order_id, tuple(roles), self._containment.place(order_id), log, run.patched, address)
             data = write_order(run.vassal, env, run.identity, where)
         except (OSError, Unusable) as error:
             for fd in close:

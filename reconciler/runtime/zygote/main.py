@@ -20,7 +20,7 @@ import socket
 import time
 from typing import Any
 
-from . import child, graves, orders, procfs  # noqa: TID251
+from . import cells, child, graves, orders, procfs  # noqa: TID251
 from .clone import Cloned, Cloner, default_signals, set_name  # noqa: TID251
 
 __all__ = ["Zygote", "main"]
@@ -34,6 +34,8 @@ def main(fd: int) -> None:
     """Serve the socket `fd` until the Emperor is gone."""
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     default_signals()
+    # The keepers of cells, the only children it has itself, need not be waited for.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     emperor = os.getppid()
     with contextlib.suppress(OSError):
         os.setsid()
@@ -71,6 +73,7 @@ class Zygote:
         self._sock = sock
         self._emperor = emperor
         self._cloner = Cloner()
+        self._builder = cells.Builder(self._cloner)
         self._poll = select.epoll()
         self._poll.register(sock, select.EPOLLIN)
         self._emperor_fd = -1
@@ -136,6 +139,7 @@ class Zygote:
         self._mark = hello["mark"].encode()
         self._nofile = (hello["nofile"][0], hello["nofile"][1])
         self._cloner = Cloner(clone3=hello.get("clone3", True))
+        self._builder = cells.Builder(self._cloner)
         if hello["drain_lock"]:
             # Held for life: an Emperor started after this one waits for it before it writes the same log files.
             with contextlib.suppress(OSError):
@@ -148,19 +152,24 @@ class Zygote:
         log = fds.pop("log", -1)
         cgroup: int | None = None
         reading, status = os.pipe()
+        frame = child.Frame(status, self._emperor, fds, self._nofile, watch=self._emperor_fd)
         try:
             if order["cgroup"]:
                 os.mkdir(order["cgroup"], 0o755)
                 cgroup = os.open(order["cgroup"], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            cloned = self._cloner.clone(cgroup)
+            isolation = order.get("isolation")
+            if isolation is not None and isolation["flags"]:
+                cloned = self._builder.build(order, cgroup, frame)
+            else:
+                cloned = self._cloner.clone(cgroup)
         except OSError as error:
-            self._refuse(key, "clone" if cgroup is not None or not order["cgroup"] else "cgroup", error)
+            step = "clone" if cgroup is not None or not order["cgroup"] else "cgroup"
+            self._refuse(key, error.step if isinstance(error, cells.CellError) else step, error)
             os.close(reading)
             if log >= 0:
                 os.close(log)
         else:
             if cloned.pid == 0:
-                frame = child.Frame(status, self._emperor, fds, self._nofile)
                 frame.join = cgroup if not cloned.joined else None
                 child.become(order, frame)
             self._pending[reading] = key

@@ -12,16 +12,13 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 from . import clone  # noqa: TID251
-from .execute import Steps  # noqa: TID251
+from .execute import STDERR, Steps  # noqa: TID251
 from .rights import drop, keep_capabilities, limit_capabilities  # noqa: TID251
 
 if TYPE_CHECKING:
     from .child import Frame  # noqa: TID251
 
-__all__ = ["STDERR", "carry_out"]
-
-STDERR = 2
-"""Where failures go once the launch counts as done."""
+__all__ = ["carry_out"]
 
 
 def carry_out(patch: dict[str, Any], env: dict[str, str], frame: Frame, steps: Steps) -> None:
@@ -60,7 +57,7 @@ def carry_out(patch: dict[str, Any], env: dict[str, str], frame: Frame, steps: S
         del steps.facts["path"]
     # The change of uid cleared it, and the Emperor may have died meanwhile.
     clone.die_with_parent()
-    if os.getppid() != frame.emperor:
+    if frame.orphaned():
         os._exit(1)
 
 

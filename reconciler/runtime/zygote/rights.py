@@ -1,6 +1,7 @@
 """Giving up rights: another user, and fewer capabilities.
 
-Called by `child` and `patch` in the new process, which is single-threaded: the calls below change one thread alone.
+Called by `child`, `cells` and `patch` in the new process, which is single-threaded: the calls below change one thread
+alone.
 """
 
 from __future__ import annotations
@@ -11,14 +12,16 @@ import os
 
 from .execute import Refused  # noqa: TID251
 
-__all__ = ["drop", "keep_capabilities", "limit_capabilities"]
+__all__ = ["become_with_all_rights", "drop", "keep_capabilities", "limit_capabilities", "may_limit"]
 
+_PR_SET_DUMPABLE = 4
 _PR_SET_KEEPCAPS = 8
 _PR_CAPBSET_READ = 23
 _PR_CAPBSET_DROP = 24
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE = 2
 _CAPABILITY_VERSION_3 = 0x2008_0522
+_SETPCAP = 8
 _MOST = 64
 
 _libc = ctypes.PyDLL(None, use_errno=True)
@@ -45,10 +48,29 @@ def drop(uid: int, gid: int, groups: list[int]) -> None:
         raise Refused("the kernel kept other groups")
 
 
+def become_with_all_rights(uid: int, gid: int, groups: list[int]) -> None:
+    """As `drop`, but every capability stays: for what has to be done as that user in its own user namespace."""
+    known = [number for number in range(_MOST) if _in_bounding_set(number)]
+    _prctl(_PR_SET_KEEPCAPS, 1)
+    drop(uid, gid, groups)
+    _set_capabilities(sum(1 << number for number in known), inheritable=0)
+    # The change of user made what /proc has of this process root's.
+    _prctl(_PR_SET_DUMPABLE, 1)
+
+
+def may_limit() -> bool:
+    """Whether this process may take capabilities from those to come."""
+    header = _Header(_CAPABILITY_VERSION_3, 0)
+    sets = (_Sets * 2)()
+    if _libc.capget(ctypes.byref(header), ctypes.byref(sets)) != 0:
+        return False
+    return bool(sets[0].effective >> _SETPCAP & 1)
+
+
 def limit_capabilities(kept: list[int]) -> None:
     """Nothing run from here on can have another capability; these outlive the next change of uid. Raises OSError."""
     for number in range(_MOST):
-        if number not in kept and _libc.prctl(_PR_CAPBSET_READ, _long(number), _long(0), _long(0), _long(0)) == 1:
+        if number not in kept and _in_bounding_set(number):
             _prctl(_PR_CAPBSET_DROP, number)
     _prctl(_PR_SET_KEEPCAPS, 1)
 
@@ -56,19 +78,27 @@ def limit_capabilities(kept: list[int]) -> None:
 def keep_capabilities(kept: list[int]) -> None:
     """Have exactly these, and let the programs that are executed have them, whoever runs them. Raises OSError."""
     mask = sum(1 << number for number in kept)
-    sets = (_Sets * 2)()
-    for half in range(2):
-        part = mask >> (32 * half) & 0xFFFF_FFFF
-        sets[half] = _Sets(part, part, part)
-    header = _Header(_CAPABILITY_VERSION_3, 0)
-    if _libc.capset(ctypes.byref(header), ctypes.byref(sets)) != 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    _set_capabilities(mask, inheritable=mask)
     for number in kept:
         try:
             _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, number)
         except OSError as error:
             if error.errno != errno.EINVAL:  # a kernel without ambient capabilities, or without this one
                 raise
+
+
+def _set_capabilities(mask: int, *, inheritable: int) -> None:
+    sets = (_Sets * 2)()
+    for half in range(2):
+        part, passed = (each >> (32 * half) & 0xFFFF_FFFF for each in (mask, inheritable))
+        sets[half] = _Sets(part, part, passed)
+    header = _Header(_CAPABILITY_VERSION_3, 0)
+    if _libc.capset(ctypes.byref(header), ctypes.byref(sets)) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def _in_bounding_set(number: int) -> bool:
+    return bool(_libc.prctl(_PR_CAPBSET_READ, _long(number), _long(0), _long(0), _long(0)) == 1)
 
 
 def _long(value: int) -> ctypes.c_ulong:
