@@ -253,8 +253,10 @@ def _keep(order: dict[str, Any], frame: Frame, talk: socket.socket) -> NoReturn:
         vassal = os.pidfd_open(_FIRST)
         talk.send(b"ready")
         talk.recv(16)
-        limit(isolation | {"kept": [], "asked": False}, order.get("ids"), steps)
         clone.no_new_privileges()
+        if order.get("ids") is not None:
+            drop(*order["ids"])
+        keep_capabilities([])
         clone.not_for_others()
     except ProcessLookupError:
         os._exit(_GONE)

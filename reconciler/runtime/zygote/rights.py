@@ -25,6 +25,12 @@ _SETPCAP = 8
 _MOST = 64
 
 _libc = ctypes.PyDLL(None, use_errno=True)
+# Dozens of calls for each launch: told once what they take, they need no objects of their own.
+_libc.prctl.argtypes = [ctypes.c_int, *(ctypes.c_ulong,) * 4]
+
+
+_BOUNDING = tuple(number for number in range(_MOST) if _libc.prctl(_PR_CAPBSET_READ, number, 0, 0, 0) == 1)
+"""What could be lost: the zygote's own bounding set, which does not change."""
 
 
 class _Header(ctypes.Structure):
@@ -50,10 +56,9 @@ def drop(uid: int, gid: int, groups: list[int]) -> None:
 
 def become_with_all_rights(uid: int, gid: int, groups: list[int]) -> None:
     """As `drop`, but every capability stays: for what has to be done as that user in its own user namespace."""
-    known = [number for number in range(_MOST) if _in_bounding_set(number)]
     _prctl(_PR_SET_KEEPCAPS, 1)
     drop(uid, gid, groups)
-    _set_capabilities(sum(1 << number for number in known), inheritable=0)
+    _set_capabilities(sum(1 << number for number in _BOUNDING), inheritable=0)
     # The change of user made what /proc has of this process root's.
     _prctl(_PR_SET_DUMPABLE, 1)
 
@@ -69,8 +74,8 @@ def may_limit() -> bool:
 
 def limit_capabilities(kept: list[int]) -> None:
     """Nothing run from here on can have another capability; these outlive the next change of uid. Raises OSError."""
-    for number in range(_MOST):
-        if number not in kept and _in_bounding_set(number):
+    for number in _BOUNDING:
+        if number not in kept:
             _prctl(_PR_CAPBSET_DROP, number)
     _prctl(_PR_SET_KEEPCAPS, 1)
 
@@ -97,14 +102,6 @@ def _set_capabilities(mask: int, *, inheritable: int) -> None:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
-def _in_bounding_set(number: int) -> bool:
-    return bool(_libc.prctl(_PR_CAPBSET_READ, _long(number), _long(0), _long(0), _long(0)) == 1)
-
-
-def _long(value: int) -> ctypes.c_ulong:
-    return ctypes.c_ulong(value)
-
-
 def _prctl(option: int, first: int, second: int = 0) -> None:
-    if _libc.prctl(ctypes.c_int(option), _long(first), _long(second), _long(0), _long(0)) != 0:
+    if _libc.prctl(option, first, second, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
