@@ -241,6 +241,7 @@ class Launcher:
         for fd in fds:
             os.close(fd)
         self._hasty = 0
+        _reap_helpers(message)
         for order_id, pid, failure in message.get("done", ()):
             ticket = self._sent.pop(order_id, None)
             if ticket is not None:
@@ -294,6 +295,7 @@ class Launcher:
                 message, _ = orders.receive(old.sock)
             except (orders.Closed, orders.DescriptorsLost, OSError, ValueError):
                 break
+            _reap_helpers(message)
             for order_id, pid, failure in message.get("done", ()):
                 if (ticket := self._sent.pop(order_id, None)) is not None:
                     self._settle(ticket, Outcome(pid, failure))
@@ -435,6 +437,16 @@ def _reaped(pid: int) -> bool:
         return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG) is not None
     except ChildProcessError:
         return True
+
+
+def _reap_helpers(message: dict[str, Any]) -> None:
+    """Children of ours that a launch needed for a moment (`zygote.cells`)."""
+    for pid in message.get("helpers", ()):
+        try:
+            # Its last act was to let go of the launch: there is nothing to wait for.
+            os.waitid(os.P_PID, pid, os.WEXITED)
+        except ChildProcessError:
+            pass
 
 
 def _reap(handle: ZygoteHandle) -> None:

@@ -47,9 +47,11 @@ class CellError(OSError):
 
 
 class Builder:
-    """Clones processes into cells of their own, in the zygote."""
+    """Clones processes into cells of their own, in the zygote. `helpers` are pids of children of the Emperor that were
+    needed for it and have ended, or are about to."""
 
     def __init__(self, cloner: Cloner) -> None:
+        self.helpers: list[int] = []
         self._cloner = cloner
         self._home = -1
 
@@ -58,6 +60,8 @@ class Builder:
         isolation = order["isolation"]
         gate = os.pipe() if isolation["maps"] else None
         try:
+            if isolation["init"] and isolation["flags"] & _NEWUSER and os.geteuid() != 0:
+                return self._by_helper(order, cgroup, frame, gate)
             if isolation["init"]:
                 return self._with_keeper(order, cgroup, frame, gate)
             return self._alone(isolation, cgroup, frame, gate)
@@ -79,6 +83,51 @@ class Builder:
         elif gate is not None:
             _open_gate(cloned, isolation["maps"], gate)
         return cloned
+
+    def _by_helper(
+        self, order: dict[str, Any], cgroup: int | None, frame: Frame, gate: tuple[int, int] | None
+    ) -> Cloned:
+        """Without root's rights, only who is in a user namespace may put a child into its pid namespace, and there is
+        no way back: another process has to go there. It is the Emperor's child, for so will its own be."""
+        hear, say = os.pipe()
+        try:
+            helper = self._cloner.clone(cgroup)
+            if helper.pid == 0:
+                frame.join = cgroup if not helper.joined else None
+                return self._help(order, cgroup, frame, (gate, say))
+            os.close(say)
+            say = -1
+            told = os.read(hear, 16)
+            if not told:
+                # It has said why, and stands for the process that never was.
+                return helper
+            os.close(helper.pidfd)
+            self.helpers.append(helper.pid)
+            # Not reaped, as the Emperor does not know of it yet.
+            return Cloned(int(told), os.pidfd_open(int(told)), helper.joined)
+        except OSError as error:
+            raise CellError("clone", error) from None
+        finally:
+            if not frame.born:
+                os.close(hear)
+                if say >= 0:
+                    os.close(say)
+
+    def _help(
+        self, order: dict[str, Any], cgroup: int | None, frame: Frame, ways: tuple[tuple[int, int] | None, int]
+    ) -> Cloned:
+        steps = Steps()
+        try:
+            frame.entered = _NEWUSER
+            cloned = self._with_keeper(order, cgroup, frame, ways[0])
+            if cloned.pid == 0:
+                return cloned
+            os.write(ways[1], str(cloned.pid).encode())
+        except OSError as error:
+            steps.now = error.step if isinstance(error, CellError) else "clone"
+            report(frame.status, steps, error)
+            os._exit(_FAILED)
+        os._exit(_GONE)
 
     def _with_keeper(
         self, order: dict[str, Any], cgroup: int | None, frame: Frame, gate: tuple[int, int] | None
@@ -115,20 +164,27 @@ class Builder:
         if self._home < 0:
             self._home = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         try:
+            if frame.entered:
+                clone.enter(keeper.pidfd, frame.entered)
             clone.enter(keeper.pidfd, _NEWPID)
         except OSError as error:
             raise CellError("namespaces", error) from None
         try:
             cloned = self._cloner.clone(cgroup)
         except OSError as error:
-            clone.enter(self._home, _NEWPID)
+            self._go_home(frame)
             raise CellError("clone", error) from None
         if cloned.pid == 0:
             frame.born = True
             frame.keeper, frame.talk = keeper.pidfd, talk
         else:
-            clone.enter(self._home, _NEWPID)
+            self._go_home(frame)
         return cloned
+
+    def _go_home(self, frame: Frame) -> None:
+        """Have children of the next launch born outside again; a helper will have none."""
+        if not frame.entered:
+            clone.enter(self._home, _NEWPID)
 
 
 def _behind(gate: tuple[int, int] | None) -> int:
@@ -202,7 +258,7 @@ def move_in(isolation: dict[str, Any], frame: Frame, steps: Steps) -> None:
         ready = b""
     if not ready:
         os._exit(_FAILED)
-    flags = isolation["flags"] & ~_NEWPID | (_NEWCGROUP if isolation["cgroup"] else 0)
+    flags = isolation["flags"] & ~(_NEWPID | frame.entered) | (_NEWCGROUP if isolation["cgroup"] else 0)
     if flags:
         clone.enter(frame.keeper, flags)
     talk.send(b"in")

@@ -35,10 +35,11 @@ class Frame:
     `fds` maps a role (`in`, `out`, `err`, then any others in the order of their places: `listen0`, `listen1` …, then
     `protocol`, `config`) to a descriptor. `emperor` is the Emperor's pid, `watch` its pidfd (-1 without).
     `join` is the directory of a cgroup still to be joined. The rest is the cell's (`cells`): `born` in the new process
-    alone, `gate` to wait at, the pidfd of its `keeper`, and the socket to `talk` to it.
+    alone, `gate` to wait at, the pidfd of its `keeper`, the socket to `talk` to it, and flags of namespaces of its that
+    were `entered` already.
     """
 
-    __slots__ = ("born", "emperor", "fds", "gate", "join", "keeper", "nofile", "status", "talk", "watch")
+    __slots__ = ("born", "emperor", "entered", "fds", "gate", "join", "keeper", "nofile", "status", "talk", "watch")
 
     def __init__(
         self, status: int, emperor: int, fds: dict[str, int], nofile: tuple[int, int], *, watch: int = -1
@@ -51,6 +52,7 @@ class Frame:
         self.join: int | None = None
         self.born = False
         self.gate = -1
+        self.entered = 0
         self.keeper = -1
         self.talk: socket.socket | None = None
 

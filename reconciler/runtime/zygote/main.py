@@ -112,8 +112,9 @@ class Zygote:
                 if orders_wait:
                     self._take()
                 if self._outcomes:
-                    orders.send(self._sock, orders.encode({"done": self._outcomes}))
-                    self._outcomes = []
+                    done = {"done": self._outcomes, "helpers": self._builder.helpers}
+                    orders.send(self._sock, orders.encode(done))
+                    self._outcomes, self._builder.helpers = [], []
         except (orders.Closed, BrokenPipeError, ConnectionResetError):
             return
 

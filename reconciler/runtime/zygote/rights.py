@@ -14,7 +14,6 @@ from .execute import Refused  # noqa: TID251
 
 __all__ = ["become_with_all_rights", "drop", "keep_capabilities", "limit_capabilities", "may_limit"]
 
-_PR_SET_DUMPABLE = 4
 _PR_SET_KEEPCAPS = 8
 _PR_CAPBSET_READ = 23
 _PR_CAPBSET_DROP = 24
@@ -29,8 +28,8 @@ _libc = ctypes.PyDLL(None, use_errno=True)
 _libc.prctl.argtypes = [ctypes.c_int, *(ctypes.c_ulong,) * 4]
 
 
-_BOUNDING = tuple(number for number in range(_MOST) if _libc.prctl(_PR_CAPBSET_READ, number, 0, 0, 0) == 1)
-"""What could be lost: the zygote's own bounding set, which does not change."""
+_KNOWN = tuple(number for number in range(_MOST) if _libc.prctl(_PR_CAPBSET_READ, number, 0, 0, 0) >= 0)
+"""Every capability of this kernel. In a new user namespace, each of them can be had again."""
 
 
 class _Header(ctypes.Structure):
@@ -58,9 +57,7 @@ def become_with_all_rights(uid: int, gid: int, groups: list[int]) -> None:
     """As `drop`, but every capability stays: for what has to be done as that user in its own user namespace."""
     _prctl(_PR_SET_KEEPCAPS, 1)
     drop(uid, gid, groups)
-    _set_capabilities(sum(1 << number for number in _BOUNDING), inheritable=0)
-    # The change of user made what /proc has of this process root's.
-    _prctl(_PR_SET_DUMPABLE, 1)
+    _set_capabilities(sum(1 << number for number in _KNOWN), inheritable=0)
 
 
 def may_limit() -> bool:
@@ -74,7 +71,7 @@ def may_limit() -> bool:
 
 def limit_capabilities(kept: list[int]) -> None:
     """Nothing run from here on can have another capability; these outlive the next change of uid. Raises OSError."""
-    for number in _BOUNDING:
+    for number in _KNOWN:
         if number not in kept:
             _prctl(_PR_CAPBSET_DROP, number)
     _prctl(_PR_SET_KEEPCAPS, 1)
