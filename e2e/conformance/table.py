@@ -18,6 +18,7 @@ CHAPTERS = {
     "test_orders": "Signals and the end of an Emperor",
     "test_broodlord": "Broodlord mode",
     "test_hooks": "The hooks of the whole Emperor",
+    "test_isolation": "Namespaces and capabilities",
     "test_stats": "The statistics document",
 }
 PAGE = Path(__file__).parents[2] / "docs" / "conformance.md"
