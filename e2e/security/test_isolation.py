@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -16,7 +17,10 @@ import psutil
 import pytest
 
 from e2e.harness import Emperor, alive, wait_for
+from e2e.runtime_court import court as runtime
+from e2e.runtime_court import native, python
 from e2e.security.inside import MALLORY, PYTHON, TENANT, launch, status_line, told
+from emperorctl.models.isolation import MOUNT, PID, Isolation
 
 Make = Callable[..., Emperor]
 
@@ -145,21 +149,23 @@ def test_a_dead_keeper_takes_the_vassal_with_it(emperor: Make) -> None:
     assert not alive(main)
 
 
-def test_the_keeper_can_do_nothing_and_holds_nothing(emperor: Make) -> None:
+@pytest.mark.parametrize("user", [TENANT, 0])
+def test_the_keeper_can_do_nothing_and_holds_nothing(emperor: Make, user: int) -> None:
     court = emperor().start()
     code = """
 told["kill"] = attempt(os.kill, 1, signal.SIGKILL)
 told["root"] = attempt(os.listdir, "/proc/1/root")
-told["fds"] = attempt(os.listdir, "/proc/1/fd")
+told["link"] = attempt(os.readlink, "/proc/1/fd/0")
 told["memory"] = attempt(read, "/proc/1/maps")
 told["environment"] = attempt(read, "/proc/1/environ")
 """
-    seen = told(court, "curious", code, user=str(TENANT), isolation=CELL)
+    spec: dict[str, Any] = {"user": str(user)} if user else {}
+    seen = told(court, "curious", code, isolation=CELL | {"capabilities": []}, **spec)
     keeper = kept(court, "curious")
     court.wait_for(lambda: os.listdir(f"/proc/{keeper.pid}/fd") == ["0"], what="the keeper has let go of everything")
-    assert seen["root"] == seen["fds"] == seen["memory"] == seen["environment"] == "EACCES"
+    assert seen["root"] == seen["memory"] == seen["environment"] == seen["link"] == "EACCES"
     assert keeper.is_running()  # whatever it was sent
-    assert keeper.uids().real == TENANT
+    assert keeper.uids().real == user
     assert int(status_line(keeper.pid, "CapPrm"), 16) == 0
     assert status_line(keeper.pid, "NoNewPrivs") == "1"
     assert os.readlink(f"/proc/{keeper.pid}/ns/mnt") != os.readlink("/proc/self/ns/mnt")
@@ -186,6 +192,57 @@ if os.fork() == 0:
     # Whoever adopts them has to reap them: here, that is this process.
     wait_for(lambda: not court.household.orphans() and not within(space), what="nothing is left in the pid namespace")
     wait_for(lambda: bare is not None and not alive(bare), what="the other one is gone")
+
+
+def test_nothing_is_left_when_nobody_is_there_to_bury_it(emperor: Make) -> None:
+    court = emperor().start()
+    code = """
+if os.fork() == 0:
+    os.setsid()
+    os.environ.clear()
+    time.sleep(1000)
+"""
+    told(court, "orphan", code, user=str(TENANT), isolation=CELL)
+    main = court.main_pid("orphan")
+    assert main is not None
+    space = os.readlink(f"/proc/{main}/ns/pid")
+    (zygote,) = [child for child in psutil.Process(court.pid).children() if child.name() == "emperor-zygote"]
+    zygote.suspend()  # it would kill them by their cgroup
+    court.kill()
+    wait_for(lambda: court.household.orphans() == [zygote] and not within(space), what="nothing is left")
+    zygote.kill()
+
+
+def test_without_cgroups_the_keeper_is_what_ends_the_tree(tmp_path: Path) -> None:
+    code = """
+import os, signal, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.execve("/bin/sleep", ["sleep", "1000"], {})
+print("ready", flush=True)
+time.sleep(1000)
+"""
+    isolation = Isolation(PID | MOUNT, proc=True, init=True)
+
+    async def scene() -> None:
+        async with runtime(tmp_path, "tree") as made:
+            made.host.launch(native("a", *python(code), isolation=isolation), 1, 1)
+            seen = await made.alive("a")
+            assert seen.process is not None
+            await made.log("a", b"ready")
+            space = os.readlink(f"/proc/{seen.process.pid}/ns/pid")
+            while len(within(space)) < 3:
+                await asyncio.sleep(0.01)
+            os.kill(seen.process.pid, signal.SIGKILL)
+            await made.over("a")
+            async with asyncio.timeout(20):
+                while within(space):
+                    await asyncio.sleep(0.01)
+
+    asyncio.run(scene())
 
 
 # --- a vassal like any other ---

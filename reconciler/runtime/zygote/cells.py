@@ -309,19 +309,20 @@ def _keep(order: dict[str, Any], frame: Frame, talk: socket.socket) -> NoReturn:
         vassal = os.pidfd_open(_FIRST)
         talk.send(b"ready")
         talk.recv(16)
+        # First of all: once it has no more rights than the vassal, that one could look into it.
+        clone.not_for_others()
+        os.dup2(vassal, 0)
+        clone.close_from(1)
         clone.no_new_privileges()
         if order.get("ids") is not None:
             drop(*order["ids"])
         keep_capabilities([])
-        clone.not_for_others()
     except ProcessLookupError:
         os._exit(_GONE)
     except BaseException as error:
         report(frame.status, steps, error)
         os._exit(_FAILED)
     # SIGCHLD is ignored here as in the zygote: what dies in its care is gone at once. All else is blocked.
-    os.dup2(vassal, 0)
-    clone.close_from(1)
     poll = select.poll()
     poll.register(0, select.POLLIN)
     poll.poll()
