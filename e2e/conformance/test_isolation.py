@@ -12,6 +12,7 @@ from e2e.conformance.court import Court
 from e2e.conformance.declarations import scenario
 from e2e.harness import alive, command_path
 
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 _KINDS = {"fs": "mnt", "net": "net", "ipc": "ipc", "pid": "pid", "uts": "uts"}
 
 
@@ -28,7 +29,7 @@ def in_namespace(pid: int, key: str) -> str:
     return found[1] if found else ""
 
 
-@pytest.mark.as_root
+@as_root
 @scenario(
     "emperor-use-clone = fs,net,ipc,pid,uts",
     uwsgi="each vassal has these namespaces to itself, and is process 1 of its pid namespace, and known by"
@@ -49,7 +50,7 @@ def test_clone(court: Court) -> None:
     assert [in_namespace(pid, "NSpid").split()[-1] for pid in pids] == ["1", "1"]
 
 
-@pytest.mark.as_root
+@as_root
 @scenario(
     "A vassal with emperor-use-clone = pid is reloaded and stopped",
     uwsgi="by its socket, as any other; its pid is kept by the reload, and its children end with it",
@@ -76,7 +77,7 @@ def _below(pid: int) -> list[int]:
         return [int(word) for word in children.read().split()]
 
 
-@pytest.mark.as_root
+@as_root
 @scenario(
     "emperor-use-clone = fs: what a vassal mounts",
     uwsgi="where the host's mounts are shared, as under systemd, so are its own: they appear on the host",
@@ -100,7 +101,7 @@ def test_clone_mounts(court: Court) -> None:
         subprocess.run(["umount", "-l", place], check=True)
 
 
-@pytest.mark.as_root
+@as_root
 @scenario(
     "emperor-use-clone = user",
     uwsgi="no vassal can be started: it has no ids there (`setuid(0): Invalid argument`)",
@@ -120,7 +121,7 @@ def test_clone_user(court: Court) -> None:
         assert maps.read().split() == ["0", "0", "4294967295"]
 
 
-@pytest.mark.as_root
+@as_root
 @scenario(
     "emperor-cap = setuid,net_bind_service",
     uwsgi="a vassal that runs as root keeps these capabilities alone; usual builds, this one too, lack it",
