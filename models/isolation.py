@@ -170,6 +170,9 @@ def raises_rights(isolation: Isolation) -> str:
     if not isolation.no_new_privileges:
         # A program with set-user-id bits would trust files that the vassal has put in place of the host's.
         return "isolation.noNewPrivileges"
+    if isolation.chroot is not None:
+        # It is entered with root's rights, whatever directories lie around it.
+        return "isolation.chroot"
     if isolation.uid_map or isolation.root_map:
         return "isolation.uidMap"
     return "isolation.gidMap" if isolation.gid_map else ""

@@ -110,7 +110,15 @@ def _bind_of(item: str) -> dict[str, Any]:
 Path = Annotated[str, PlainValidator(_path), schema_of(type="string", pattern="^/")]
 PathBelow = Annotated[str, PlainValidator(_below_root), schema_of(type="string", pattern="^/.")]
 Paths = Annotated[list[Path], Field(max_length=_PATHS_MAX)]
-NetworkField = Literal["host", "none"]
+
+
+def _network(value: Any) -> Any:
+    if value == "user":
+        raise refused("user is not supported yet", "write none for no network, or host for that of the host")
+    return value
+
+
+NetworkField = Annotated[Literal["host", "none"], BeforeValidator(_network)]
 
 
 class BindFields(Fields):
@@ -289,7 +297,11 @@ def impose(vassal: Vassal, flags: int, bound: tuple[int, ...] | None) -> Vassal:
 
 
 def effective(isolation: Isolation) -> dict[str, Any]:
-    """As it is meant, in the manifest's words, with what goes without saying."""
+    """As it is meant, in the manifest's words, with what goes without saying. Not to be changed: most share one."""
+    return _SHOWN if isolation == DEFAULT else _effective(isolation)
+
+
+def _effective(isolation: Isolation) -> dict[str, Any]:
     out: dict[str, Any] = {}
     if isolation.namespaces:
         out["namespaces"] = namespace_names(isolation.namespaces)
@@ -319,3 +331,6 @@ def effective(isolation: Isolation) -> dict[str, Any]:
         out["capabilities"] = capability_names(isolation.capabilities)
     out["noNewPrivileges"] = isolation.no_new_privileges
     return out
+
+
+_SHOWN = _effective(DEFAULT)

@@ -603,6 +603,22 @@ def test_a_tenants_link_leads_nobody_astray(emperor: Make) -> None:
         )
 
 
+def test_what_a_tenant_can_not_reach_he_can_not_ask_about(emperor: Make) -> None:
+    court = emperor().start()
+    secret = directory(court, "secret", mode=0o700)
+    (secret / "there").touch()
+    os.symlink("/etc", secret / "link")
+    os.chown(secret / "link", MALLORY, MALLORY, follow_symlinks=False)
+    shown = directory(court, "shown", TENANT)
+    for name in ("there", "missing", "link/x", "there/x"):
+        word = name.replace("/", "-")
+        for field in ("readOnlyPaths", "inaccessiblePaths"):
+            told(court, f"{word}-{field[0]}", user=str(TENANT), isolation={field: [f"{secret}/{name}"]})
+        for source in (shown, "/etc/passwd"):
+            binds = {"bindPaths": [f"{source}:{secret}/{name}"]}
+            told(court, f"{word}-{os.path.basename(source)[0]}", user=str(TENANT), isolation=binds)
+
+
 def test_a_stranger_does_not_choose_what_root_is_shown(emperor: Make) -> None:
     court = emperor().start()
     work = directory(court, "work", TENANT)

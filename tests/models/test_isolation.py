@@ -193,6 +193,7 @@ def test_no_capability_is_not_the_same_as_nothing_said() -> None:
         ({"capabilities": [21]}, "spec.isolation.capabilities[0]: expected the name of a capability"),
         ({"noNewPrivileges": "off"}, "spec.isolation.noNewPrivileges: "),
         ({"namespaces": ["net"], "network": "host"}, "spec.network: the network is the host's"),
+        ({"network": "user"}, "spec.network: user is not supported yet"),
         ({"network": "bridge"}, "spec.network: expected 'host' or 'none'".replace("'", "")),
         ({"privatetmp": True}, "spec.isolation.privatetmp: is not a known field (did you mean `privateTmp`?)"),
     ],
@@ -244,4 +245,5 @@ def test_what_raises_rights_is_named() -> None:
     assert raises_rights(isolation(namespaces=["user", "pid"], privateTmp=True)) == ""
     assert raises_rights(isolation(capabilities=["chown"])) == "isolation.capabilities"
     assert raises_rights(isolation(noNewPrivileges=False)) == "isolation.noNewPrivileges"
+    assert raises_rights(isolation(chroot="/srv")) == "isolation.chroot"
     assert raises_rights(isolation(uidMap=[{"inside": 0, "outside": 0}])) == "isolation.uidMap"

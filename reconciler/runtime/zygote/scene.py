@@ -48,6 +48,13 @@ _KERNELS = ("/dev", "/proc", "/sys")
 _TTY_GROUP = 5
 
 
+_OWN_FIELDS = frozenset({"readOnlyPaths", "readWritePaths", "inaccessiblePaths", "bindPaths"})
+
+
+class _OutOfReach(Exception):
+    """Nothing usable lies there, in a place where the vassal's user may not look: he is not told."""
+
+
 def arrange(plan: dict[str, Any], steps: Steps) -> None:
     """Make the namespace as `plan` says (see `runtime.confinement`). Raises OSError, Refused; `steps.facts` says of
     which path."""
@@ -89,7 +96,8 @@ class _Scene:
         for tree, target, read_only in sorted(binds, key=lambda bind: bind[1].count("/")):
             if read_only:
                 change(tree, RDONLY)
-            attach(tree, self._find("bindPaths", target, make=tree))
+            with contextlib.suppress(_OutOfReach):
+                self._bind(tree, target)
         if notify >= 0 and self._is_covered(plan["notify"]):
             attach(notify, self._find("notify", plan["notify"], make=notify))
         self._hide()
@@ -110,13 +118,26 @@ class _Scene:
         self._steps.facts |= {"field": what, "path": path}
         try:
             return find(self._top, path, trusted=self._trusted)
-        except Untrusted as link:
-            self._steps.facts["link"] = str(link)
-            raise Refused("an untrusted link is in the way") from None
-        except FileNotFoundError:
-            if make < 0:
+        except (Untrusted, FileNotFoundError, NotADirectoryError) as error:
+            if what in _OWN_FIELDS and not self._is_in_reach(path):
+                raise _OutOfReach from None
+            if isinstance(error, Untrusted):
+                self._steps.facts["link"] = str(error)
+                raise Refused("an untrusted link is in the way") from None
+            if make < 0 or isinstance(error, NotADirectoryError):
                 raise
             return self._made(path, os.fstat(make).st_mode)
+
+    def _is_in_reach(self, path: str) -> bool:
+        """Whether the vassal's user can find out for himself what lies there, or that nothing does."""
+        with _rights_of(self._plan["ids"]):
+            try:
+                os.close(find(self._top, path, trusted=self._trusted))
+            except PermissionError:
+                return False
+            except (OSError, Untrusted):
+                pass
+        return True
 
     def _made(self, path: str, mode: int) -> int:
         """The place, made: directories on the way, then a directory or a file."""
@@ -163,6 +184,14 @@ class _Scene:
         return copy_tree(fd)
 
     # --- the parts ---
+
+    def _bind(self, tree: int, target: str) -> None:
+        place = self._find("bindPaths", target, make=tree)
+        try:
+            attach(tree, place)
+        except NotADirectoryError:  # a file over a directory, or the other way round
+            if self._is_in_reach(target):
+                raise
 
     def _temporary(self) -> None:
         for path in _TEMPORARY:
@@ -217,7 +246,10 @@ class _Scene:
                 if path == "/":
                     everything = True
                     continue
-                tree = copy_tree(self._find(field, path))
+                try:
+                    tree = copy_tree(self._find(field, path))
+                except _OutOfReach:
+                    continue
                 if field == "readOnlyPaths":
                     change(tree, RDONLY)
                 trees.append((path, tree))
@@ -236,7 +268,10 @@ class _Scene:
         paths = [path for path in self._plan["hide"] if not _within(path, self._plan["hide"])]
         empty = -1
         for path in sorted(paths):
-            place = self._find("inaccessiblePaths", path)
+            try:
+                place = self._find("inaccessiblePaths", path)
+            except _OutOfReach:
+                continue
             if stat.S_ISDIR(os.fstat(place).st_mode):
                 tree = new_file_system("tmpfs", RDONLY | NOSUID | NODEV | NOEXEC, mode="000", size="4k")
             else:
