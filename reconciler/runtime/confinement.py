@@ -157,6 +157,9 @@ def _mounts(report: Mapping[str, Any], number: int, words: str) -> tuple[str, st
     if number == errno.EACCES and path:
         remedy = "give that user the x permission on all directories above it"
         return "ForbiddenPath", f"{field}: the vassal's user can't get to {path}", remedy
+    if number == errno.EINVAL and field == "bindPaths":
+        remedy = "bind a file on a file, or a directory on a directory"
+        return "IsolationFailed", f"bindPaths: {path} can't be covered by what is to be bound there", remedy
     if number == errno.ENOSYS:
         return "OldKernel", f"{field or 'mounts'}: this kernel is too old", "isolation takes Linux 5.12 or later"
     where = f"{field}: {path}" if path else "its view of the file system"

@@ -189,7 +189,7 @@ class _Scene:
         place = self._find("bindPaths", target, make=tree)
         try:
             attach(tree, place)
-        except NotADirectoryError:  # a file over a directory, or the other way round
+        except OSError:  # a file over a directory, or the other way round
             if self._is_in_reach(target):
                 raise
 

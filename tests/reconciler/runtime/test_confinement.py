@@ -123,6 +123,12 @@ def test_without_isolation_nothing_is_said_of_it() -> None:
         ),
         ({"step": "mounts", "errno": errno.ENOSYS}, True, "OldKernel", "5.12"),
         ({"step": "mounts", "errno": errno.EINVAL, "field": "f", "path": "/x"}, True, "IsolationFailed", "f: /x"),
+        (
+            {"step": "mounts", "errno": errno.EINVAL, "field": "bindPaths", "path": "/x"},
+            True,
+            "IsolationFailed",
+            "a file on a file",
+        ),
         ({"step": "hostname", "errno": errno.EINVAL}, True, "IsolationFailed", "jail"),
         ({"step": "keeper", "errno": 0, "detail": "odd"}, True, "IsolationFailed", "odd"),
     ],
