@@ -208,9 +208,11 @@ if os.fork() == 0:
     space = os.readlink(f"/proc/{main}/ns/pid")
     (zygote,) = [child for child in psutil.Process(court.pid).children() if child.name() == "emperor-zygote"]
     zygote.suspend()  # it would kill them by their cgroup
-    court.kill()
-    wait_for(lambda: court.household.orphans() == [zygote] and not within(space), what="nothing is left")
-    zygote.kill()
+    try:
+        court.kill()
+        wait_for(lambda: court.household.orphans() == [zygote] and not within(space), what="nothing is left")
+    finally:
+        zygote.kill()
 
 
 def test_without_cgroups_the_keeper_is_what_ends_the_tree(tmp_path: Path) -> None:
