@@ -21,7 +21,7 @@ INPUTS := pyproject.toml build/sources.txt
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help env docs fmt lint types imports unit e2e test bench scale budgets conformance run clean compiled FORCE
+.PHONY: help env docs fmt lint types imports unit e2e test bench scale budgets isolation conformance run clean compiled FORCE
 
 help:  ## show this list
 	@sed -n 's/^\([a-z0-9]*\):[^#]*## */  \1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -68,6 +68,9 @@ scale: $(VENV)/.bench compiled  ## the cost of one event at 100, 1,000 and 5,000
 
 budgets: $(VENV)/.bench compiled  ## throttle, blacklist and heartbeats under stress: make budgets N=1000
 	@$(BIN)/python -m benchmarks $(N) --budgets $(ARGS)
+
+isolation: $(VENV)/.bench compiled  ## as root: what a launch into namespaces costs, 200 in a row
+	@$(BIN)/python -m benchmarks 200 --isolation $(ARGS)
 
 conformance: $(VENV)/.test  ## write docs/conformance.md anew from what its scenarios declare
 	@$(BIN)/python -m e2e.conformance

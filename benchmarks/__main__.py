@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import random
 import shutil
@@ -22,7 +23,7 @@ from benchmarks.contenders import CONTENDERS, Contender, Emperorctl, Uwsgi, Work
 from benchmarks.inbox import Inbox
 from benchmarks.kernel import adopt_orphans, raise_file_limit
 from benchmarks.measure import Effort, Spread, Subject, measure_all, measure_events
-from benchmarks.table import as_json, budget_table, comparison, growth
+from benchmarks.table import as_json, budget_table, comparison, growth, isolation_table
 
 __all__ = ["main"]
 
@@ -39,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     files = raise_file_limit()
     _say(f"{platform.machine()}, Linux {platform.release()}, Python {platform.python_version()}, {files} open files")
     with tempfile.TemporaryDirectory(prefix="bench-") as work:
+        if options.isolation:
+            return _isolation(Path(work), options)
         program = _build(Path(work))
         if program is None:
             return 1
@@ -157,6 +160,19 @@ def _budgets(bench: _Bench, options: argparse.Namespace) -> int:
     return 0
 
 
+def _isolation(work: Path, options: argparse.Namespace) -> int:
+    if os.geteuid() != 0:
+        _say("error: changing users and making namespaces takes root")
+        return 1
+    from benchmarks.isolation import KINDS, PROMISE, launches
+
+    rows = launches(work, options.vassals, options.trials)
+    print(isolation_table(rows, {key: kind[0] for key, kind in KINDS.items()}, PROMISE))
+    if options.json:
+        options.json.write_text(json.dumps({"isolation": as_json({"emperorctl": rows})}, indent=2) + "\n")
+    return 0
+
+
 def _build(work: Path) -> Path | None:
     """The vassal's program, linked statically where that is possible; None (and the reason) without a compiler."""
     program = work / "vassal"
@@ -180,6 +196,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", action="append", choices=keys, default=[], help="only this contender (repeatable)")
     parser.add_argument("--scale", action="store_true", help="emperorctl alone, at 100, 1,000 and 5,000 vassals")
     parser.add_argument("--budgets", action="store_true", help="emperorctl alone: throttle, blacklist and heartbeats")
+    parser.add_argument("--isolation", action="store_true", help="emperorctl alone, as root: launches into namespaces")
     parser.add_argument("--trials", type=int, default=5, help="how often each event is measured (5)")
     parser.add_argument("--idle", type=float, default=10.0, help="seconds of watching it do nothing (10)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers there")

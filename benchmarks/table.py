@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from benchmarks.measure import Spread
 
-__all__ = ["ROWS", "Row", "Unit", "as_json", "budget_table", "comparison", "growth"]
+__all__ = ["ROWS", "Row", "Unit", "as_json", "budget_table", "comparison", "growth", "isolation_table"]
 
 _LARGE = 2000
 
@@ -98,6 +98,18 @@ def budget_table(rows: Mapping[str, Spread], vassals: int) -> str:
             limit = "" if row.must is None else f"≤ {_number(row.unit, row.must)}"
             verdict = "" if row.must is None else "pass" if found.median <= row.must else "FAIL"
             lines.append([row.title, _cell(row.unit, found), limit, verdict])
+    return _markdown(lines)
+
+
+def isolation_table(rows: Mapping[str, Spread], kinds: Mapping[str, str], must: float) -> str:
+    """Seconds for one launch of each kind, by title; `must` holds for all but the first row, launched in a row."""
+    lines = [["one launch", "in a row", "must", "", "alone"]]
+    for number, (key, title) in enumerate(kinds.items()):
+        limit = f"≤ {_number(Unit.SECONDS, must)}" if number else ""
+        verdict = ("pass" if rows[key].median <= must else "FAIL") if number else ""
+        cells = (_cell(Unit.SECONDS, rows[name]) for name in (key, f"{key}-alone"))
+        together, alone = cells
+        lines.append([title, together, limit, verdict, alone])
     return _markdown(lines)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -22,8 +22,9 @@ from emperorctl.cli.config_files import Given, Reading, ignored, split_section, 
 from emperorctl.models.durations import parse_duration
 from emperorctl.models.emperor_file import CONFIG_EXTENSIONS
 from emperorctl.models.errors import ConfigError, Problem, UserError
+from emperorctl.models.isolation import capability_number, namespace_flags
 from emperorctl.models.manifest_fields import described
-from emperorctl.models.settings import NOT_YET, OPTIONS, PREFIX, REFUSED, Kind, Option, Settings
+from emperorctl.models.settings import OPTIONS, PREFIX, REFUSED, Kind, Option, Settings
 from emperorctl.models.uwsgi_options import argument_of
 
 __all__ = ["Arguments", "Loaded", "load"]
@@ -73,10 +74,9 @@ def load(arguments: Arguments, env: Mapping[str, str]) -> Loaded:
     layers = (given, variables, _merged(reading.given))
     settings = _validated(layers)
     winners = {**layers[2], **variables, **given}
-    for name in sorted(NOT_YET & winners.keys()):
-        if getattr(settings, name) != OPTIONS[name].default:
-            item = winners[name]
-            raise UserError(f"{_where(item)}{item.label} is not supported yet (remove it, or use uWSGI's own Emperor)")
+    for name, read, known in _WORDS:
+        if getattr(settings, name) is not None:
+            _check_words(getattr(settings, name), winners[name], read, known)
     warnings = [*(f"--{ignored(name)}" for name in arguments.foreign), *warnings, *reading.warnings]
     origins = {name: item.origin for name, item in winners.items()}
     if not settings.emperor and files and not sources:
@@ -85,6 +85,22 @@ def load(arguments: Arguments, env: Mapping[str, str]) -> Loaded:
             " (add emperor = DIRECTORY; if it describes a vassal, name the directory that it lies in)"
         )
     return Loaded(settings, origins, tuple(warnings), tuple(split_section(file)[0] for file in files))
+
+
+def _check_words(value: str, item: Given, read: Callable[[str], int], known: str) -> None:
+    """Words with commas between them. Raises UserError for one that is not known."""
+    for word in value.split(","):
+        try:
+            read(word.strip())
+        except ValueError:
+            message = f"expected {known}, with commas between them, got {described(word.strip())}"
+            raise UserError(f"{_where(item)}{item.label}: {message}") from None
+
+
+_WORDS: tuple[tuple[str, Callable[[str], int], str], ...] = (
+    ("emperor_use_clone", lambda word: namespace_flags((word,)), "fs, net, ipc, pid, uts, user or cgroup"),
+    ("emperor_cap", capability_number, "names of capabilities as in capabilities(7)"),
+)
 
 
 def _is_config(word: str) -> bool:

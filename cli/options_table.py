@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 
 from emperorctl.models.durations import format_duration
-from emperorctl.models.settings import NOT_YET, OPTIONS, Group, Kind, Option
+from emperorctl.models.settings import OPTIONS, Group, Kind, Option
 
 __all__ = ["document"]
 
@@ -79,8 +79,6 @@ def _row(option: Option) -> str:
     meaning = option.help
     if option.own:
         meaning += " (Not an option of uWSGI.)"
-    if option.field in NOT_YET:
-        meaning += " **Not supported yet.**"
     cells = (names, f"`{option.native}`", f"`{option.variables[0]}`", _value(option), _default(option), meaning)
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
 

@@ -24,6 +24,7 @@ from emperorctl.cli.rows import COLUMNS, WIDE, vassal_row
 from emperorctl.cli.table import Table
 from emperorctl.models.capabilities import CAPABILITIES
 from emperorctl.models.errors import SourceUnavailable, UserError
+from emperorctl.models.isolation import capability_number, namespace_flags
 from emperorctl.models.merging import Layers
 from emperorctl.models.settings import Settings, split_vassal_set
 from emperorctl.models.status import Note, NoteType
@@ -188,6 +189,10 @@ def _make_private(directory: str, owners: set[int]) -> None:
         raise UserError(f"{directory} can be written by others: chown it to the Emperor's user and chmod it 700")
 
 
+def _words(text: str | None) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",")) if text is not None else ()
+
+
 class _Reign:
     """The parts of one Emperor."""
 
@@ -249,6 +254,10 @@ class _Reign:
             inherit=told.vassals_inherit,
             include=told.vassals_include,
             tyrant=told.emperor_tyrant,
+            clone=namespace_flags(_words(told.emperor_use_clone)),
+            capabilities=None
+            if told.emperor_cap is None
+            else tuple(sorted(capability_number(word) for word in _words(told.emperor_cap))),
         )
         layers = defaults_of(told.vassal_defaults, told.vassal_set)
         self.defaults: DefaultsWatch | None = None

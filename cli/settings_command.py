@@ -151,8 +151,6 @@ def _given(ctx: typer.Context, values: dict[str, Any]) -> dict[str, Any]:
 
 def _parameter(option: Option) -> inspect.Parameter:
     """The parameter of one option: nothing but text, so that every way in is validated alike."""
-    from emperorctl.models.settings import NOT_YET
-
     names = [f"--{name}" for name in (option.name, *option.aliases)]
     if option.field == "socket":
         names.append("-s")
@@ -170,7 +168,6 @@ def _parameter(option: Option) -> inspect.Parameter:
         metavar=None if option.kind is Kind.FLAG else option.metavar,
         help=help,
         show_default=False,
-        hidden=option.field in NOT_YET,
     )
     return inspect.Parameter(
         option.field, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, info]

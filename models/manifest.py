@@ -22,6 +22,8 @@ from emperorctl.models.expansion import Expansion
 from emperorctl.models.magic import Place
 from emperorctl.models.manifest_fields import UNLIMITED, FromFile, LimitPair, Manifest, Spec, described
 from emperorctl.models.manifest_hooks import HookStep
+from emperorctl.models.manifest_isolation import effective as effective_isolation
+from emperorctl.models.manifest_isolation import meaning as isolation_meaning
 from emperorctl.models.manifest_problems import problem_at, problem_of
 from emperorctl.models.merging import NO_LAYERS, Layers, Merged, origins
 from emperorctl.models.names import manifest_name
@@ -218,6 +220,7 @@ def _launch(spec: Spec) -> Launch:
         protocol=spec.reload.protocol is not None,
         notify=Notify.NONE if spec.readiness is None else Notify(spec.readiness.notify.access),
         secrets=tuple(sorted((name, value.file) for name, value in spec.env.items() if isinstance(value, FromFile))),
+        isolation=isolation_meaning(spec.isolation, spec.network),
     )
 
 
@@ -277,6 +280,7 @@ def _effective(spec: Spec) -> dict[str, Any]:
         out["suspend"] = True
     if resources := spec.resources.effective():
         out["resources"] = resources
+    out["isolation"] = effective_isolation(isolation_meaning(spec.isolation, spec.network))
     return out
 
 

@@ -22,6 +22,7 @@ from pydantic import (
 from pydantic_core import PydanticKnownError
 
 from emperorctl.models.manifest_hooks import Hooks
+from emperorctl.models.manifest_isolation import IsolationFields, NetworkField, meaning
 from emperorctl.models.manifest_resources import Resources
 from emperorctl.models.manifest_sockets import OnDemandFields
 from emperorctl.models.manifest_values import (
@@ -375,6 +376,20 @@ class Spec(Fields):
     resources: Resources = Field(
         Resources(), description="What it and all that it starts may use together, such as memory."
     )
+    isolation: IsolationFields | None = Field(
+        None, description="What it is kept apart from; without it, nothing but new privileges."
+    )
+    network: NetworkField | None = Field(
+        None, description="host, or none: a network of its own with nothing but a loopback device. host if unset."
+    )
+
+    @model_validator(mode="after")
+    def _kept_apart(self) -> Spec:
+        found = meaning(self.isolation, self.network)
+        if found.chroot is not None and self.readiness is not None:
+            message = "the socket of readiness.notify can't be reached from within a chroot"
+            raise refused(message, "remove one of the two", key="isolation")
+        return self
 
     @model_validator(mode="after")
     def _variables_of_the_socket(self) -> Spec:

@@ -14,6 +14,7 @@ from types import MappingProxyType
 
 from emperorctl.models.capabilities import CAPABILITIES
 from emperorctl.models.errors import ConfigError
+from emperorctl.models.isolation import IPC, MOUNT, NET, PID, UTS
 from emperorctl.models.magic import Place, expand
 from emperorctl.models.names import printable
 
@@ -30,15 +31,15 @@ PATCHES = (
 NAMESPACES: Mapping[str, int] = MappingProxyType(
     {
         "files": 0x0000_0400,
-        "ns": 0x0002_0000,
-        "fs": 0x0002_0000,
-        "mount": 0x0002_0000,
-        "mnt": 0x0002_0000,
+        "ns": MOUNT,
+        "fs": MOUNT,
+        "mount": MOUNT,
+        "mnt": MOUNT,
         "sysvsem": 0x0004_0000,
-        "uts": 0x0400_0000,
-        "ipc": 0x0800_0000,
-        "pid": 0x2000_0000,
-        "net": 0x4000_0000,
+        "uts": UTS,
+        "ipc": IPC,
+        "pid": PID,
+        "net": NET,
     }
 )
 """What `unshare` may name, and the flags of unshare(2)."""

@@ -19,7 +19,6 @@ from emperorctl.models.names import printable
 
 __all__ = [
     "BY_NAME",
-    "NOT_YET",
     "OPTIONS",
     "PREFIX",
     "REFUSED",
@@ -240,9 +239,10 @@ class Settings:
     emperor_tyrant_initgroups: bool = _flag(
         Group.TYRANT, "In tyrant mode, vassals get all groups of their user.")
     emperor_use_clone: str | None = _text(
-        Group.TYRANT, "Namespaces of their own for vassals.", "FLAGS")
+        Group.TYRANT, "Namespaces of their own for all vassals, of fs, net, ipc, pid, uts, user, cgroup.", "FLAGS")
     emperor_cap: str | None = _text(
-        Group.TYRANT, "The capabilities that vassals keep.", "CAPS", aliases=("vassal-cap", "vassals-cap"))
+        Group.TYRANT, "The capabilities that vassals keep which run as root.", "CAPS",
+        aliases=("vassal-cap", "vassals-cap"))
 
     emperor_on_demand_extension: str | None = _text(
         Group.DEMAND, "NAME plus this extension is a file that holds the address a vassal waits at.", "EXT",
@@ -341,14 +341,6 @@ def split_vassal_set(given: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, 
             raise UserError(f"--vassal-set {printable(text)}: expected KEY=VALUE, as for uWSGI's --set")
     return native, own
 
-
-NOT_YET = frozenset(
-    {
-        "emperor_cap",
-        "emperor_use_clone",
-    }
-)
-"""Fields whose function is not there yet: to give one is an error, never silently nothing."""
 
 REFUSED = frozenset(
     f"{what}-as-{who}" for what in ("hook", "exec", "mount", "umount", "call") for who in ("vassal", "emperor")

@@ -13,6 +13,8 @@ from dataclasses import MISSING, dataclass, field, fields, replace
 from types import MappingProxyType
 
 from emperorctl.models.errors import ConfigError, Problem
+from emperorctl.models.isolation import Isolation, raises_rights
+from emperorctl.models.limits import Limits
 from emperorctl.models.names import printable
 from emperorctl.models.patches import Patch
 from emperorctl.models.sockets import Address, Family, OnDemand
@@ -34,7 +36,7 @@ _HARMLESS = frozenset(
 )
 """What a launch may say freely, since it takes effect after the change of user. Whatever is neither here nor looked
 into below is refused, so that a field yet to come gives nobody a right by oversight."""
-_LOOKED_INTO = frozenset({"user", "group", "nice", "rlimits", "patch"})
+_LOOKED_INTO = frozenset({"user", "group", "nice", "rlimits", "patch", "isolation"})
 _OPTIONS = frozenset(
     {
         *("uid", "gid", "add-gid", "immediate-uid", "immediate-gid", "cap", "unshare", "unshare2", "exec-as-root"),
@@ -43,6 +45,8 @@ _OPTIONS = frozenset(
     }
 )
 """Options of a uWSGI config that take root's rights: as its owner, uWSGI would pass over most of them in silence."""
+_EVERYBODYS = 100
+"""The weight of a vassal that asks for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,8 @@ def govern(vassal: Vassal, owner: Owner, tyranny: Tyranny, *, granted: OnDemand 
         _of_the_launch(launch)
         or _of_its_priority(launch, tyranny)
         or _of_the_patch(launch.patch)
+        or (_of_the_isolation(launch.isolation) if vassal.kind is Kind.NATIVE else None)
+        or _of_its_share(vassal.limits)
         or _of_the_hooks(vassal.hooks)
         or (_of_the_sockets(vassal.on_demand) if vassal.on_demand != granted else None)
     )
@@ -148,6 +154,20 @@ def _of_its_priority(launch: Launch, tyranny: Tyranny) -> Problem | None:
 
 def _above(limit: Rlimit, highest: int) -> bool:
     return any(value is None or value > highest for value in (limit.soft, limit.hard))
+
+
+def _of_its_share(limits: Limits) -> Problem | None:
+    """A limit takes from nobody, but a greater share of the disks does."""
+    if limits.io_weight is not None and limits.io_weight > _EVERYBODYS:
+        field = "spec.resources.limits.ioWeight"
+        return _forbidden(field, f"asks for {limits.io_weight}", f"use a number up to {_EVERYBODYS}")
+    return None
+
+
+def _of_the_isolation(isolation: Isolation | None) -> Problem | None:
+    """Of a native vassal; a uWSGI config can't ask for any, so there it is the administrator's."""
+    field = raises_rights(isolation) if isolation is not None else "isolation"
+    return _forbidden(f"spec.{field}", "asks for rights over others") if field else None
 
 
 def _of_the_patch(patch: Patch | None) -> Problem | None:

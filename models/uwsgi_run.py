@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from emperorctl.models.attributes import collect, labels_and_annotations
 from emperorctl.models.bounds import refusal
+from emperorctl.models.isolation import Isolation, capability_names, for_all, namespace_names
 from emperorctl.models.names import uwsgi_name
 from emperorctl.models.patches import Patch
 from emperorctl.models.protocol import CONFIG_MAX
@@ -47,6 +48,7 @@ class UwsgiRun:
 
     `set` (KEY=VALUE), `inherit_before`, `include_before`, `inherit` and `include` (files) are passed to every vassal.
     `tyrant`: options that need root's rights are refused in the configs.
+    `clone` are the flags of namespaces that all vassals get, `capabilities` the numbers of those that root keeps.
     """
 
     binary: str = "uwsgi"
@@ -71,6 +73,8 @@ class UwsgiRun:
     inherit: tuple[str, ...] = ()
     include: tuple[str, ...] = ()
     tyrant: bool = False
+    clone: int = 0
+    capabilities: tuple[int, ...] | None = None
 
     def is_extra(self, name: str) -> bool:
         """Whether a file of this name is a config only because somebody said so."""
@@ -173,7 +177,10 @@ def uwsgi_vassal(  # noqa: PLR0913
         # A wrapper in uWSGI's place would not have carried it out either.
         patch=patch if isinstance(patch, Patch) and wrapper is None else None,
         config_pipe=piped,
+        isolation=for_all(run.clone, run.capabilities),
     )
+    if launch.isolation is not None:
+        spec["isolation"] = _shown_isolation(launch.isolation)
     return Vassal(
         name=name,
         kind=Kind.UWSGI,
@@ -207,6 +214,13 @@ def _address(name: str, executable: bool, piped: bool) -> str:
         # uWSGI gives it to a shell, which would look for a bare name in PATH, and take a space for the name's end.
         return f"exec://{shlex.quote(name if '/' in name else f'./{name}')}"
     return f"emperor://{name}" if piped else name
+
+
+def _shown_isolation(isolation: Isolation) -> dict[str, Any]:
+    shown: dict[str, Any] = {"namespaces": namespace_names(isolation.namespaces)} if isolation.namespaces else {}
+    if isolation.bound is not None:
+        shown["capabilities"] = capability_names(isolation.bound)
+    return shown
 
 
 def _shown_patch(patch: Patch | str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from emperorctl.models.errors import Problem
+from emperorctl.models.isolation import Isolation
 from emperorctl.models.limits import NO_LIMITS, Limits
 from emperorctl.models.patches import Patch
 from emperorctl.models.protocol import ToVassal
@@ -108,6 +109,7 @@ class Launch:
     `config_pipe`: the process gets its config over `UWSGI_EMPEROR_FD_CONFIG`.
     `secrets` are variables whose values the new process reads from files, by name and path, in its own identity.
     `init_groups`: it gets all groups of its user, even where that is given as a number.
+    `isolation`: what it is kept apart from; None for nothing at all.
     """
 
     command: tuple[str, ...]
@@ -128,6 +130,7 @@ class Launch:
     config_pipe: bool = False
     secrets: tuple[tuple[str, str], ...] = ()
     init_groups: bool = False
+    isolation: Isolation | None = None
 
 
 @dataclass(frozen=True, slots=True)

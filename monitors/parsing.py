@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from emperorctl.models import manifest, uwsgi
 from emperorctl.models.errors import ConfigError, Problem
 from emperorctl.models.magic import Place
+from emperorctl.models.manifest_isolation import impose
 from emperorctl.models.merging import NO_LAYERS, Layers
 from emperorctl.models.names import printable, uwsgi_name
 from emperorctl.models.patches import Patch, patch_of
@@ -174,7 +175,21 @@ def _claims(order: Order, setting: Setting, own: bool) -> list[Claim]:
                 "write kind: Vassal for a manifest, or a uwsgi section",
             )
         )
-    return [_moved(claim, setting) for claim in claims] if setting.moved else claims
+    if setting.moved:
+        claims = [_moved(claim, setting) for claim in claims]
+    if run.clone or run.capabilities is not None:
+        claims = [_imposed(claim, run, order.file) for claim in claims]
+    return claims
+
+
+def _imposed(claim: Claim, run: UwsgiRun, file: str) -> Claim:
+    """A manifest's claim, with the namespaces and capabilities of all vassals."""
+    if claim.vassal is None:
+        return claim
+    try:
+        return replace(claim, vassal=impose(claim.vassal, run.clone, run.capabilities))
+    except ConfigError as error:
+        return Claim(claim.name, problem=error.problem.at(file))
 
 
 def _own_claim(order: Order, setting: Setting, config: UwsgiConfig, part: Part) -> Claim:

@@ -20,6 +20,7 @@ CHAPTERS = {
     "test_broodlord": "Broodlord mode",
     "test_hooks": "The hooks of the whole Emperor",
     "test_tyrant": "Tyrant mode",
+    "test_isolation": "Namespaces and capabilities",
     "test_stats": "The statistics document",
 }
 PAGE = Path(__file__).parents[2] / "docs" / "conformance.md"

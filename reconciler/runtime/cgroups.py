@@ -156,11 +156,14 @@ class Cgroups:
         me = os.getpid()
         for pid in members(directory):
             entry = procfs.stat(pid)
-            if entry is not None and entry.parent == me:
+            if entry is not None and entry.parent == me and entry.name != procfs.KEEPER_NAME:
                 return (Fate.STARTING if entry.name == procfs.ZYGOTE_NAME else Fate.STARTED), pid
         suffix = directory.removeprefix(os.path.dirname(self.root))
         for pid in procfs.children(me) or ():
-            if not self._is_known(pid) and _text(f"/proc/{pid}/cgroup").rstrip().endswith(suffix):
+            entry = procfs.stat(pid)
+            if self._is_known(pid) or entry is None or entry.name == procfs.KEEPER_NAME:
+                continue
+            if _text(f"/proc/{pid}/cgroup").rstrip().endswith(suffix):
                 return Fate.STARTED, pid
         return Fate.NOT_STARTED, 0
 

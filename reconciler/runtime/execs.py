@@ -82,6 +82,8 @@ class Attached:
         launch = replace(
             run.vassal.launch, command=what.command, protocol=False, notify=Notify.NONE,
             override=(), fallback=(), patch=None, config_pipe=False,
+            # It enters the namespaces of what runs, and makes none.
+            isolation=None,
         )  # fmt: skip
         if what.terminal is not None:
             launch = replace(launch, env=(*launch.env, ("TERM", what.term or "dumb")))

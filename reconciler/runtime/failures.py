@@ -13,6 +13,7 @@ from typing import Any
 from emperorctl.models.names import printable
 from emperorctl.models.observed import LaunchFailure
 from emperorctl.models.vassal import Kind, Vassal
+from emperorctl.reconciler.runtime import confinement
 from emperorctl.reconciler.runtime.identity import IdentityError
 
 __all__ = ["cancelled", "explain", "from_identity", "unusable"]
@@ -43,9 +44,12 @@ def explain(vassal: Vassal, report: Mapping[str, Any], at: float) -> LaunchFailu
         path, variable = (printable(str(report.get(key, ""))) for key in ("path", "variable"))
         message = f"the value of {variable} can't be taken from {path}: {printable(why)}"
         remedy = "the vassal's own user has to be able to read it; at most 64 KiB, without NUL characters"
+    elif step in confinement.STEPS and vassal.launch.isolation is not None:
+        root = os.geteuid() == 0
+        reason, message, remedy = confinement.explain(vassal.launch.isolation, report, root=root)
     elif step in ("unshare", "capabilities"):
         reason, message = "NotPermitted", f"{step} failed: {_words(number)}"
-        remedy = "run the Emperor as root, or drop the option unshare or cap"
+        remedy = "run the Emperor as root, or ask for fewer (unshare, cap; isolation.capabilities)"
     elif step == "launcher":
         reason, message, transient = (
             "LauncherLost",

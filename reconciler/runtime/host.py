@@ -366,7 +366,8 @@ class LocalHost:
             env = self._environments.of(run.vassal, run.numbers, run.identity, cookie, address)
             log = order.log.path if order.log is not None else None
             limited = self._limiter.place(order, run.vassal.limits)
-            where = Where(order_id, tuple(roles), self._containment.place(order_id), log, run.patched, limited)
+            place = self._containment.place(order_id)
+            where = Where(order_id, tuple(roles), place, log, run.patched, limited, notify=address)
             data = write_order(run.vassal, env, run.identity, where)
         except (OSError, Unusable) as error:
             for fd in close:

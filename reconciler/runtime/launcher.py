@@ -251,6 +251,7 @@ class Launcher:
         self._pump()
 
     def _take_outcomes(self, message: dict[str, Any]) -> None:
+        _reap_helpers(message)
         for order_id, pid, report in message.get("done", ()):
             if (ticket := self._sent.pop(order_id, None)) is not None:
                 self._settle(ticket, Outcome(pid, _facts(report) if report else None))
@@ -450,6 +451,16 @@ def _reaped(pid: int) -> bool:
         return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG) is not None
     except ChildProcessError:
         return True
+
+
+def _reap_helpers(message: dict[str, Any]) -> None:
+    """Children of ours that a launch needed for a moment (`zygote.cells`)."""
+    for pid in message.get("helpers", ()):
+        try:
+            # Its last act was to let go of the launch: there is nothing to wait for.
+            os.waitid(os.P_PID, pid, os.WEXITED)
+        except ChildProcessError:
+            pass
 
 
 def _reap(handle: ZygoteHandle) -> None:

@@ -1,10 +1,12 @@
 """A launch written down as an order for the zygote.
 
-Used by `host`. Pure but for reading the names of resource limits; the meaning of each field is in `zygote.child`.
+Used by `host`. Pure but for reading the names of resource limits and its own uid; the meaning of each field is in
+`zygote.child`.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import resource
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from typing import Any
 from emperorctl.models.patches import Patch
 from emperorctl.models.sockets import OnDemand, Passing
 from emperorctl.models.vassal import Vassal
+from emperorctl.reconciler.runtime.confinement import Unmapped, write_isolation
 from emperorctl.reconciler.runtime.identity import Identity
 from emperorctl.reconciler.runtime.zygote import orders
 
@@ -45,7 +48,8 @@ class Placement:
 class Where:
     """What is decided anew for each order: its id, the roles of its descriptors in the order they are sent,
     its cgroup, its log file, whom a binary patch changes to, and how it is limited. `enter` is the pid of a process to
-    go where it is, for which there is a descriptor of that role; `terminal`: standard input is one."""
+    go where it is, for which there is a descriptor of that role; `terminal`: standard input is one. `notify` is the
+    path of its notification socket."""
 
     id: int
     roles: tuple[str, ...]
@@ -55,6 +59,7 @@ class Where:
     limits: Placement | None = None
     enter: int = 0
     terminal: bool = False
+    notify: str = ""
 
 
 def socket_roles(on_demand: OnDemand | None) -> list[str]:
@@ -89,6 +94,15 @@ def write_order(vassal: Vassal, env: dict[str, str], identity: Identity, where: 
         order |= {"enter": where.enter, "terminal": where.terminal}
     if launch.secrets:
         order["secrets"] = launch.secrets
+    if launch.isolation is not None:
+        try:
+            isolation = order["isolation"] = write_isolation(
+                launch.isolation, identity, os.geteuid(), notify=where.notify
+            )
+        except Unmapped as error:
+            remedy = "add a range that holds it to the map"
+            raise Unusable("maps", "UnmappedUser", str(error), remedy) from None
+        order["ids"] = isolation["ids"]
     if launch.override or launch.fallback:
         order |= {"override": list(launch.override), "fallback": list(launch.fallback)}
     if launch.patch is not None:

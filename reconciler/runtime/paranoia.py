@@ -23,7 +23,7 @@ from emperorctl.reconciler.runtime import cgroups, controllers
 from emperorctl.reconciler.runtime.controllers import Unavailable
 from emperorctl.reconciler.runtime.leftovers import Leftover, end_leftovers
 from emperorctl.reconciler.runtime.spawn import ZygoteHandle
-from emperorctl.reconciler.runtime.zygote import orders, rights
+from emperorctl.reconciler.runtime.zygote import clone, orders, rights
 
 __all__ = ["EMPERORS_OWN", "Renunciation", "divide", "give", "renounce", "renunciation", "require_readable", "who"]
 
@@ -134,7 +134,7 @@ def renounce(wanted: Renunciation, zygotes: Iterable[ZygoteHandle]) -> None:
         _ask(zygote, wanted)
     try:
         rights.become(wanted.uid, wanted.gid, list(wanted.groups), wanted.own)
-        rights.seal()
+        clone.no_new_privileges()
     except (OSError, rights.Refused) as error:
         raise UserError(f"--uid: can't become {wanted.name}: {error}") from None
 

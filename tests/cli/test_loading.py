@@ -248,15 +248,6 @@ def test_a_mistake_in_the_environment_names_the_variable(env: dict[str, str], me
     assert message in refused(env=env)
 
 
-def test_what_is_not_there_yet_is_an_error_wherever_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("emperorctl.cli.loading.NOT_YET", frozenset({"emperor_tyrant"}))
-    assert refused(emperor_tyrant=True).startswith("--emperor-tyrant is not supported yet")
-    assert "EMPERORCTL_EMPEROR_TYRANT is not supported yet" in refused(env={"EMPERORCTL_EMPEROR_TYRANT": "1"})
-    file = write("e.ini", "[uwsgi]\nemperor=/v\nemperor-tyrant=true\n")
-    assert refused(file).startswith("e.ini:3: emperor-tyrant is not supported yet")
-    assert loaded(file, emperor_tyrant="false").settings.emperor_tyrant is False
-
-
 def test_what_uwsgis_emperor_obeys_and_this_one_has_not_is_refused_as_a_variable_too() -> None:
     told = refused("/v", env={"EMPERORCTL_EXEC_AS_VASSAL": "/bin/true"})
     assert told.startswith("EMPERORCTL_EXEC_AS_VASSAL: exec-as-vassal is not supported yet")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from emperorctl.models.documents import Format
 from emperorctl.models.errors import ConfigError, Problem
+from emperorctl.models.isolation import Isolation
 from emperorctl.models.magic import Place
 from emperorctl.models.manifest import read_manifests, recognise
 from emperorctl.models.source import Claim
@@ -79,6 +80,7 @@ def test_everything_said() -> None:
         umask=0o022,
         nice=5,
         rlimits=(Rlimit("as", None, None), Rlimit("core", 0, 0), Rlimit("nofile", 1024, None)),
+        isolation=Isolation(no_new_privileges=True),
     )
     assert found.reload == Reload(ReloadMethod.SIGNAL, 1)
     assert found.stop == Stop(signal=2, grace=90.0)
@@ -98,14 +100,14 @@ def test_everything_said() -> None:
         "stop": {"signal": "SIGINT", "gracePeriod": "1m30s"},
         "loyalty": {"after": "500ms"},
         "logs": {"maxSize": "64Ki", "maxFiles": 1},
+        "isolation": {"noNewPrivileges": True},
     }
 
 
 def test_nothing_but_a_command() -> None:
     found = vassal(SPEC)
-    assert found == Vassal(
-        "shop", Kind.NATIVE, "dir:///etc/vassals", "shop.yaml", Launch(("a",)), line=1, spec=found.spec
-    )
+    launch = Launch(("a",), isolation=Isolation(no_new_privileges=True))
+    assert found == Vassal("shop", Kind.NATIVE, "dir:///etc/vassals", "shop.yaml", launch, line=1, spec=found.spec)
     assert found.spec["reload"] == {"restart": {}}
     assert found.spec["stop"] == {"signal": "SIGTERM", "gracePeriod": "30s"}
 

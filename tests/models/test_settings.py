@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from emperorctl.cli.options_table import document
-from emperorctl.models.settings import BY_NAME, NOT_YET, OPTIONS, REFUSED, Kind, Settings
+from emperorctl.models.settings import BY_NAME, OPTIONS, REFUSED, Kind, Settings
 from emperorctl.models.uwsgi_options import SHORT, argument_of
 
 # What its manual and `uwsgi --help` name for the Emperor; a name that is lost here is lost for its users.
@@ -56,8 +56,7 @@ def test_names_variables_and_native_fields_are_unique() -> None:
         assert len(names) == len(set(names))
 
 
-def test_what_is_not_there_yet_is_an_option() -> None:
-    assert OPTIONS.keys() >= NOT_YET
+def test_what_is_refused_is_no_option() -> None:
     assert not REFUSED & BY_NAME.keys()
 
 

@@ -8,15 +8,24 @@ from typing import Any
 import pytest
 
 from emperorctl.models.errors import ConfigError
+from emperorctl.models.isolation import IdMap, Isolation
+from emperorctl.models.limits import Limits
 from emperorctl.models.patches import Patch
 from emperorctl.models.sockets import OnDemand, parse_address
 from emperorctl.models.tyranny import _HARMLESS, _LOOKED_INTO, Tyranny, govern, owned_name, refuse_options, unfit
 from emperorctl.models.vassal import Hook, Hooks, Launch, Owner, Rlimit, Vassal
-from tests.fakes.vassals import native, uwsgi
+from tests.fakes import vassals
+from tests.fakes.vassals import uwsgi
 
 ALICE = Owner(1001, 1002)
 TYRANNY = Tyranny(limits={"nofile": 1024, "core": None})
 FILE = "/srv/a b/v.ini"
+
+
+def native(**changes: Any) -> Vassal:
+    """As one comes from its file."""
+    vassal = vassals.native(**changes)
+    return replace(vassal, launch=replace(vassal.launch, isolation=Isolation(no_new_privileges=True)))
 
 
 @pytest.mark.parametrize(
@@ -112,6 +121,39 @@ def test_a_field_that_nobody_has_judged_is_refused() -> None:
     assert refused(replace(vassal, launch=replace(vassal.launch, init_groups=True))) == "spec.init_groups"
     judged = _HARMLESS | _LOOKED_INTO | {"init_groups"}
     assert {item.name for item in fields(Launch)} == judged, "say in tyranny.py whether tenants may have the new field"
+
+
+@pytest.mark.parametrize(
+    ("isolation", "field"),
+    [
+        (Isolation(capabilities=(6,), no_new_privileges=True), "spec.isolation.capabilities"),
+        (Isolation(), "spec.isolation.noNewPrivileges"),
+        (Isolation(chroot="/x", no_new_privileges=True), "spec.isolation.chroot"),
+        (Isolation(uid_map=(IdMap(0, 1, 1),), no_new_privileges=True), "spec.isolation.uidMap"),
+        (Isolation(gid_map=(IdMap(0, 1, 1),), no_new_privileges=True), "spec.isolation.gidMap"),
+    ],
+)
+def test_what_would_give_rights_over_others(isolation: Isolation, field: str) -> None:
+    vassal = native()
+    assert refused(replace(vassal, launch=replace(vassal.launch, isolation=isolation))) == field
+
+
+def test_a_native_vassal_without_any_is_none_that_a_file_can_have() -> None:
+    assert refused(vassals.native()) == "spec.isolation"
+
+
+def test_who_keeps_himself_apart_gets_no_rights_by_it() -> None:
+    apart = Isolation(namespaces=0x2000_0000, private_tmp=True, read_only=("/",), no_new_privileges=True)
+    vassal = native()
+    assert govern(replace(vassal, launch=replace(vassal.launch, isolation=apart)), ALICE, TYRANNY)
+    # A uWSGI config can't ask for any: what it has is what the administrator gives to all.
+    given = replace(uwsgi(), launch=replace(uwsgi().launch, isolation=Isolation(bound=(6, 7))))
+    assert govern(given, ALICE, TYRANNY).launch.isolation == Isolation(bound=(6, 7))
+
+
+def test_nobody_takes_a_greater_share_of_the_disks() -> None:
+    assert govern(native(limits=Limits(io_weight=100, memory=1)), ALICE, TYRANNY)
+    assert refused(native(limits=Limits(io_weight=101))) == "spec.resources.limits.ioWeight"
 
 
 def demand(*texts: str, **changes: Any) -> OnDemand:

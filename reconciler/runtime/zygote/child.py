@@ -10,12 +10,13 @@ from __future__ import annotations
 import fcntl
 import os
 import resource
+import select
 
-from . import clone, confine, orders  # noqa: TID251
+from . import cells, clone, confine  # noqa: TID251
 from .entering import enter, stay_outside, take_terminal  # noqa: TID251
-from .execute import Steps, find_and_execute  # noqa: TID251
-from .lean import signal  # noqa: TID251
-from .patch import STDERR, carry_out  # noqa: TID251
+from .execute import Steps, find_and_execute, report  # noqa: TID251
+from .lean import signal, socket  # noqa: TID251
+from .patch import carry_out  # noqa: TID251
 from .rights import drop  # noqa: TID251
 from .secretfiles import read_secrets  # noqa: TID251
 
@@ -29,7 +30,6 @@ FIRST_FD = 3
 """Where the vassal finds the first of its descriptors beyond the standard ones; the others follow in their order."""
 
 _STANDARD = {"in": 0, "out": 1, "err": 2}
-_REPORT_MAX = 4000
 _NOT_RUN = 127
 
 
@@ -37,20 +37,47 @@ class Frame:
     """What a new process finds around it: descriptors already received, and facts of the zygote.
 
     `fds` maps a role (`in`, `out`, `err`, then any others in the order of their places: `listen0`, `listen1` …, then
-    `protocol`, `config`; and `enter`, the pidfd of a process to go where it is) to a descriptor. `join` is the
-    directory of a cgroup still to be joined. `score` is how ready
-    the kernel is to take it when memory is short; None for as ready as it is to take the zygote.
+    `protocol`, `config`; and `enter`, the pidfd of a process to go where it is) to a descriptor. `emperor` is the
+    Emperor's pid, `watch` its pidfd (-1 without). `join` is the directory of a cgroup still to be joined. `score` is
+    how ready the kernel is to take it when memory is short; None for as ready as it is to take the zygote. The rest is
+    the cell's (`cells`): `born` in the new process alone, `gate` to wait at, the pidfd of its `keeper`, the socket to
+    `talk` to it, and flags of namespaces of its that were `entered` already.
     """
 
-    __slots__ = ("emperor", "fds", "join", "nofile", "score", "status")
+    __slots__ = (
+        *("born", "emperor", "entered", "fds", "gate", "join", "keeper", "nofile", "score", "status", "talk"),
+        "watch",
+    )
 
-    def __init__(self, status: int, emperor: int, fds: dict[str, int], nofile: tuple[int, int]) -> None:
+    def __init__(
+        self, status: int, emperor: int, fds: dict[str, int], nofile: tuple[int, int], *, watch: int = -1
+    ) -> None:
         self.status = status
         self.emperor = emperor
         self.fds = fds
         self.nofile = nofile
+        self.watch = watch
         self.join: int | None = None
         self.score: int | None = None
+        self.born = False
+        self.gate = -1
+        self.entered = 0
+        self.keeper = -1
+        self.talk: socket.socket | None = None
+
+    def enter_cgroup(self) -> None:
+        """Join the cgroup that could not be given at birth. Raises OSError."""
+        assert self.join is not None
+        fd = os.open("cgroup.procs", os.O_WRONLY | os.O_CLOEXEC, dir_fd=self.join)
+        os.write(fd, b"0")
+        os.close(fd)
+
+    def orphaned(self) -> bool:
+        """Whether the Emperor is dead."""
+        if os.getppid() not in (self.emperor, 0):
+            return True
+        # From within a pid namespace a parent outside has no number.
+        return self.watch >= 0 and bool(select.select([self.watch], [], [], 0)[0])
 
 
 def become(order: dict[str, Any], frame: Frame) -> NoReturn:
@@ -64,22 +91,30 @@ def become(order: dict[str, Any], frame: Frame) -> NoReturn:
             order["env"]["LISTEN_PID"] = str(os.getpid())
         _execute(order, frame, steps)
     except BaseException as error:
-        _report(frame.status, steps, error)
+        report(frame.status, steps, error)
     os._exit(_NOT_RUN)
 
 
 def _prepare(order: dict[str, Any], frame: Frame, steps: Steps) -> None:
     if frame.join is not None:
         steps.now = "cgroup"
-        _join(frame.join)
+        frame.enter_cgroup()
     if "limits" in order:
         steps.now = "limits"
         confine.join(order["limits"])
     if frame.score is not None:
         steps.now = "oom_score"
         confine.expose(frame.score)
+    # The zygote ignores it.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     steps.now = "setsid"
     os.setsid()
+    isolation = order.get("isolation")
+    if isolation is not None:
+        if frame.talk is not None:
+            cells.move_in(isolation, frame, steps)
+        else:
+            cells.settle(isolation, frame, steps)
     entering = frame.fds.pop("enter", -1)
     steps.now = "descriptors"
     _descriptors(frame)
@@ -95,6 +130,8 @@ def _prepare(order: dict[str, Any], frame: Frame, steps: Steps) -> None:
     if inside is not None:
         steps.now = "user"
         inside.become(order.get("ids"))
+    elif isolation is not None:
+        cells.limit(isolation, order.get("ids"), steps)
     elif order.get("ids") is not None:
         steps.now = "user"
         drop(*order["ids"])
@@ -104,15 +141,15 @@ def _prepare(order: dict[str, Any], frame: Frame, steps: Steps) -> None:
         os.chdir(order["cwd"])
     if order.get("umask") is not None:
         os.umask(order["umask"])
-    if order.get("no_new_privs"):
+    if isolation is not None and isolation["no_new_privileges"]:
         steps.now = "no_new_privs"
         clone.no_new_privileges()
     # Last, because a change of uid clears it; and the Emperor may have died before it was set.
     steps.now = "deathsig"
     clone.die_with_parent()
-    if os.getppid() != frame.emperor:
+    if frame.orphaned():
         os._exit(_NOT_RUN)
-    # Dispositions are default in the zygote already; it only blocks everything.
+    # Other dispositions are default in the zygote already; it only blocks everything.
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     if inside is not None and inside.forks:
         steps.now = "fork"
@@ -120,12 +157,6 @@ def _prepare(order: dict[str, Any], frame: Frame, steps: Steps) -> None:
     if order.get("terminal"):
         steps.now = "terminal"
         take_terminal()
-
-
-def _join(directory: int) -> None:
-    fd = os.open("cgroup.procs", os.O_WRONLY | os.O_CLOEXEC, dir_fd=directory)
-    os.write(fd, b"0")
-    os.close(fd)
 
 
 def _descriptors(frame: Frame) -> None:
@@ -138,6 +169,8 @@ def _descriptors(frame: Frame) -> None:
     # Out of the way first, whatever lies where another is to come.
     if frame.status in places:
         frame.status = fcntl.fcntl(frame.status, fcntl.F_DUPFD_CLOEXEC, places.stop)
+    if frame.watch in places:
+        frame.watch = fcntl.fcntl(frame.watch, fcntl.F_DUPFD_CLOEXEC, places.stop)
     others = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, places.stop) if fd in places else fd for fd in others]
     for fd, target in zip(others, places, strict=True):
         os.dup2(fd, target)
@@ -173,17 +206,3 @@ def _execute(order: dict[str, Any], frame: Frame, steps: Steps) -> NoReturn:
         steps.now = "execve"
         find_and_execute(patch["argv"][0], patch["argv"], env | patch["env"], steps)
     raise failure or OSError(0, "nothing to execute")
-
-
-def _report(status: int, steps: Steps, error: BaseException) -> None:
-    number = error.errno if isinstance(error, OSError) and error.errno is not None else 0
-    facts = {"detail": "" if number else str(error)[:500], **steps.facts, "step": steps.now, "errno": number}
-    data = orders.report(facts)
-    if status == STDERR:
-        data = f"{steps.now} failed: {error}\n".encode(errors="surrogateescape")
-    elif len(data) > _REPORT_MAX:
-        data = orders.report({"step": steps.now, "errno": number, "detail": ""})
-    try:
-        os.write(status, data)
-    except OSError:
-        pass

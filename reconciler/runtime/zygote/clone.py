@@ -1,7 +1,7 @@
 """Making one child of the Emperor: clone3 and clone through ctypes, and the few calls that `os` lacks.
 
 Called by `main` in the zygote, which is single-threaded: that is what makes running Python after a raw clone safe.
-CLONE_PARENT makes the new process the Emperor's child, not the zygote's.
+CLONE_PARENT makes the new process the Emperor's child, not the zygote's. What namespaces are for is in `cells`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,13 @@ __all__ = [
     "Cloned",
     "Cloner",
     "adopt_orphans",
+    "close_from",
     "close_on_exec_from",
     "default_signals",
     "die_with_parent",
+    "enter",
     "no_new_privileges",
+    "not_for_others",
     "prctl",
     "set_name",
     "unshare",
@@ -35,6 +38,7 @@ _SYS_CLONE_GENERIC = 220  # aarch64, riscv64, loongarch64
 _SYS_RT_SIGACTION = {"x86_64": 13, "aarch64": 134, "riscv64": 134, "loongarch64": 134}
 _CLOSE_RANGE_CLOEXEC = 4
 _PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
@@ -85,24 +89,28 @@ class Cloner:
         self._pidfd = ctypes.c_int(-1)
         self._args = _CloneArgs()
 
-    def clone(self, cgroup: int | None) -> Cloned:
-        """Clone into the cgroup of this directory descriptor, if given. Raises OSError (EAGAIN, ENOMEM …)."""
+    def clone(self, cgroup: int | None, namespaces: int = 0, *, sibling: bool = True) -> Cloned:
+        """Clone into the cgroup of this directory descriptor, if given, and into new namespaces of these flags.
+
+        `sibling`: a child of the Emperor, otherwise of this process. Raises OSError (EAGAIN, ENOMEM …).
+        """
+        flags = namespaces | (_CLONE_PARENT if sibling else 0)
         if self._clone3:
             try:
-                return self._by_clone3(cgroup)
+                return self._by_clone3(cgroup, flags)
             except OSError as error:
                 if error.errno not in _UNSUPPORTED:
                     raise
-                if cgroup is None:
+                if cgroup is None and not namespaces:
                     self._clone3 = False
-        return self._by_clone()
+        return self._by_clone(flags)
 
-    def _by_clone3(self, cgroup: int | None) -> Cloned:
+    def _by_clone3(self, cgroup: int | None, flags: int) -> Cloned:
         args = self._args
-        args.flags = _CLONE_PARENT | _CLONE_PIDFD
+        args.flags = flags | _CLONE_PIDFD
         args.pidfd = ctypes.addressof(self._pidfd)
         # With CLONE_PARENT the exit signal is the zygote's own (SIGCHLD), and anything but 0 is refused here.
-        args.exit_signal = 0
+        args.exit_signal = 0 if flags & _CLONE_PARENT else signal.SIGCHLD
         args.cgroup = 0
         if cgroup is not None:
             args.flags |= _CLONE_INTO_CGROUP
@@ -112,9 +120,9 @@ class Cloner:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
         return Cloned(pid, self._pidfd.value, cgroup is not None)
 
-    def _by_clone(self) -> Cloned:
+    def _by_clone(self, flags: int) -> Cloned:
         number = _SYS_CLONE.get(os.uname().machine, _SYS_CLONE_GENERIC)
-        flags = _CLONE_PARENT | _CLONE_PIDFD | signal.SIGCHLD
+        flags |= _CLONE_PIDFD | signal.SIGCHLD
         pid = _syscall(ctypes.c_long(number), ctypes.c_ulong(flags), _NULL, ctypes.byref(self._pidfd), _NULL, _NULL)
         if pid < 0:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
@@ -175,6 +183,24 @@ def no_new_privileges() -> None:
 def set_name(name: str) -> None:
     """What `ps -o comm` shows for this process, 15 bytes at most."""
     prctl(_PR_SET_NAME, ctypes.c_char_p(name.encode()))
+
+
+def enter(fd: int, flags: int) -> None:
+    """See setns(2): namespaces of a process (by its pidfd), or the one of a file in /proc. Raises OSError."""
+    if _libc.setns(ctypes.c_int(fd), ctypes.c_int(flags)) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def not_for_others() -> None:
+    """Nobody but root may look into this process, whoever it runs as."""
+    prctl(_PR_SET_DUMPABLE, 0)
+
+
+def close_from(first: int) -> None:
+    """Close this descriptor and all above it."""
+    number = ctypes.c_long(_SYS_CLOSE_RANGE)
+    if _syscall(number, ctypes.c_uint(first), ctypes.c_uint(0xFFFF_FFFF), ctypes.c_uint(0)) != 0:
+        os.closerange(first, os.sysconf("SC_OPEN_MAX"))
 
 
 def unshare(flags: int) -> None:

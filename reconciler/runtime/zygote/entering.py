@@ -6,7 +6,6 @@ the kernel, through its pidfd and a descriptor of its directory in /proc: a numb
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
 import select
@@ -32,8 +31,6 @@ _NAMESPACES = {
     "net": 0x4000_0000,
     "pid": 0x2000_0000,
 }
-_PR_SET_DUMPABLE = 4
-_libc = ctypes.PyDLL(None, use_errno=True)
 
 
 class Entered:
@@ -68,7 +65,7 @@ class Entered:
 def enter(pidfd: int, pid: int) -> Entered:
     """Go into the namespaces and to the root directory of this process. Raises OSError, Refused."""
     # Or what is in there with us could look into the memory of this process, which was the zygote's.
-    clone.prctl(_PR_SET_DUMPABLE, 0)
+    clone.not_for_others()
     directory = os.open(f"/proc/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     own = os.stat("/")
     root = os.open("root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
@@ -79,8 +76,8 @@ def enter(pidfd: int, pid: int) -> Entered:
     )
     # It lived until now, so all of this was its own.
     signal.pidfd_send_signal(pidfd, 0)
-    if flags and _libc.setns(ctypes.c_int(pidfd), ctypes.c_int(flags)) != 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    if flags:
+        clone.enter(pidfd, flags)
     # Read from within: in a user namespace its ids have other numbers.
     entered = Entered(_status(directory), flags)
     os.close(directory)

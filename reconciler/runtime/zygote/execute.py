@@ -1,6 +1,7 @@
 """Finding a program as execvp(3) does, and saying what was found where it can't be executed.
 
-Called by `child` and `patch` in the new process. The words for people are made by the Emperor (`runtime.failures`).
+Called by `child`, `cells` and `patch` in the new process. The words for people are made by the Emperor
+(`runtime.failures`).
 """
 
 from __future__ import annotations
@@ -8,13 +9,19 @@ from __future__ import annotations
 import errno
 import os
 
+from . import orders  # noqa: TID251
+
 TYPE_CHECKING = False  # that of `typing`, which is not to be loaded
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
-__all__ = ["Refused", "Steps", "find_and_execute"]
+__all__ = ["STDERR", "Refused", "Steps", "find_and_execute", "report"]
+
+STDERR = 2
+"""Where failures go once the launch counts as done."""
 
 _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
+_REPORT_MAX = 4000
 
 
 class Refused(Exception):
@@ -29,6 +36,21 @@ class Steps:
     def __init__(self) -> None:
         self.now = "start"
         self.facts: dict[str, Any] = {}
+
+
+def report(status: int, steps: Steps, error: BaseException) -> None:
+    """Say over the status pipe what failed: in one write, as `orders.report` has it."""
+    number = error.errno if isinstance(error, OSError) and error.errno is not None else 0
+    facts = {"detail": "" if number else str(error)[:500], **steps.facts, "step": steps.now, "errno": number}
+    data = orders.report(facts)
+    if status == STDERR:
+        data = f"{steps.now} failed: {error}\n".encode(errors="surrogateescape")
+    elif len(data) > _REPORT_MAX:
+        data = orders.report({"step": steps.now, "errno": number, "detail": ""})
+    try:
+        os.write(status, data)
+    except OSError:
+        pass
 
 
 def find_and_execute(name: str, argv: list[str], env: dict[str, str], steps: Steps) -> NoReturn:

@@ -15,7 +15,7 @@ import resource
 import select
 import time
 
-from . import child, confine, graves, orders, procfs, rights  # noqa: TID251
+from . import cells, child, confine, graves, orders, procfs, rights  # noqa: TID251
 from .clone import Cloned, Cloner, default_signals, set_name  # noqa: TID251
 from .lean import TOLERANT, signal, socket  # noqa: TID251
 
@@ -34,6 +34,8 @@ def main(fd: int) -> None:
     """Serve the socket `fd` until the Emperor is gone."""
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     default_signals()
+    # The keepers of cells, the only children it has itself, need not be waited for.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     emperor = os.getppid()
     with TOLERANT:
         os.setsid()
@@ -75,6 +77,7 @@ class Zygote:
         self._sock = sock
         self._emperor = emperor
         self._cloner = Cloner()
+        self._builder = cells.Builder(self._cloner)
         self._poll = select.epoll()
         self._poll.register(sock, select.EPOLLIN)
         self._emperor_fd = -1
@@ -117,8 +120,9 @@ class Zygote:
                 if orders_wait:
                     self._take()
                 if self._outcomes:
-                    orders.send(self._sock, orders.encode({"done": self._outcomes}))
-                    self._outcomes = []
+                    done = {"done": self._outcomes, "helpers": self._builder.helpers}
+                    orders.send(self._sock, orders.encode(done))
+                    self._outcomes, self._builder.helpers = [], []
         except (orders.Closed, BrokenPipeError, ConnectionResetError):
             return
 
@@ -152,6 +156,7 @@ class Zygote:
         if self._score is not None:
             with TOLERANT:
                 confine.expose(hello["own_oom_score"])
+        self._builder = cells.Builder(self._cloner)
         if hello["drain_lock"]:
             # Held for life: an Emperor started after this one waits for it before it writes the same log files.
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -196,6 +201,8 @@ class Zygote:
         log = fds.pop("log", -1)
         cgroup: int | None = None
         reading, status = os.pipe()
+        frame = child.Frame(status, self._emperor, fds, self._nofile, watch=self._emperor_fd)
+        frame.score = self._score
         step = "cgroup"
         try:
             if order["cgroup"]:
@@ -206,17 +213,19 @@ class Zygote:
                 self._groups.update(map(os.path.dirname, order["limits"]["groups"]))
                 confine.confine(order["limits"])
             step = "clone"
-            cloned = self._cloner.clone(cgroup)
+            isolation = order.get("isolation")
+            if isolation is not None and isolation["flags"]:
+                cloned = self._builder.build(order, cgroup, frame)
+            else:
+                cloned = self._cloner.clone(cgroup)
         except OSError as error:
-            self._refuse(key, step, error)
+            self._refuse(key, error.step if isinstance(error, cells.CellError) else step, error)
             os.close(reading)
             if log >= 0:
                 os.close(log)
         else:
             if cloned.pid == 0:
-                frame = child.Frame(status, self._emperor, fds, self._nofile)
                 frame.join = cgroup if not cloned.joined else None
-                frame.score = self._score
                 child.become(order, frame)
             self._pending[reading] = key
             self._poll.register(reading, select.EPOLLIN)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from . import clone  # noqa: TID251
-from .execute import Steps  # noqa: TID251
+from .execute import STDERR, Steps  # noqa: TID251
 from .lean import signal  # noqa: TID251
 from .rights import drop, keep_capabilities, limit_capabilities  # noqa: TID251
 
@@ -20,10 +20,7 @@ if TYPE_CHECKING:
 
     from .child import Frame  # noqa: TID251
 
-__all__ = ["STDERR", "carry_out"]
-
-STDERR = 2
-"""Where failures go once the launch counts as done."""
+__all__ = ["carry_out"]
 
 
 def carry_out(patch: dict[str, Any], env: dict[str, str], frame: Frame, steps: Steps) -> None:
@@ -62,7 +59,7 @@ def carry_out(patch: dict[str, Any], env: dict[str, str], frame: Frame, steps: S
         del steps.facts["path"]
     # The change of uid cleared it, and the Emperor may have died meanwhile.
     clone.die_with_parent()
-    if os.getppid() != frame.emperor:
+    if frame.orphaned():
         os._exit(1)
 
 

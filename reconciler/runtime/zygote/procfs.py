@@ -14,13 +14,28 @@ TYPE_CHECKING = False  # that of `typing`, which is not to be loaded
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["COOKIE", "ZYGOTE_NAME", "Stat", "children", "cookie", "family", "kill_exact", "pids", "scan", "stat"]
+__all__ = [
+    "COOKIE",
+    "KEEPER_NAME",
+    "ZYGOTE_NAME",
+    "Stat",
+    "children",
+    "cookie",
+    "family",
+    "kill_exact",
+    "pids",
+    "scan",
+    "stat",
+]
 
 COOKIE = b"EMPERORCTL_INSTANCE"
 """The environment variable that every launched program carries: `INSTANCE.RUN.LAUNCH`."""
 
 ZYGOTE_NAME = "emperor-zygote"
 """The zygote's command name, and a child's until it has become its program."""
+
+KEEPER_NAME = "emperor-keeper"
+"""The command name of process 1 of a vassal's pid namespace, where that is not the vassal itself."""
 
 _KTHREADD = 2
 _ENVIRON_MAX = 4 * 1024 * 1024

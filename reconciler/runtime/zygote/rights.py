@@ -1,6 +1,7 @@
 """Giving up rights: another user, and fewer capabilities.
 
-Called by `child` and `patch` in the new process, which is single-threaded: the calls below change one thread alone.
+Called by `child`, `cells` and `patch` in the new process, which is single-threaded: the calls below change one thread
+alone.
 """
 
 from __future__ import annotations
@@ -11,19 +12,34 @@ import os
 
 from .execute import Refused  # noqa: TID251
 
-__all__ = ["Refused", "become", "drop", "keep_capabilities", "limit_capabilities", "seal", "show"]
+__all__ = [
+    "Refused",
+    "become",
+    "become_with_all_rights",
+    "drop",
+    "keep_capabilities",
+    "limit_capabilities",
+    "may_limit",
+    "show",
+]
 
 _PR_SET_DUMPABLE = 4
 _PR_SET_KEEPCAPS = 8
 _PR_CAPBSET_READ = 23
 _PR_CAPBSET_DROP = 24
-_PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE = 2
 _CAPABILITY_VERSION_3 = 0x2008_0522
+_SETPCAP = 8
 _MOST = 64
 
 _libc = ctypes.PyDLL(None, use_errno=True)
+# Dozens of calls for each launch: told once what they take, they need no objects of their own.
+_libc.prctl.argtypes = [ctypes.c_int, *(ctypes.c_ulong,) * 4]
+
+
+_KNOWN = tuple(number for number in range(_MOST) if _libc.prctl(_PR_CAPBSET_READ, number, 0, 0, 0) >= 0)
+"""Every capability of this kernel. In a new user namespace, each of them can be had again."""
 
 
 class _Header(ctypes.Structure):
@@ -47,10 +63,26 @@ def drop(uid: int, gid: int, groups: list[int]) -> None:
         raise Refused("the kernel kept other groups")
 
 
+def become_with_all_rights(uid: int, gid: int, groups: list[int]) -> None:
+    """As `drop`, but every capability stays: for what has to be done as that user in its own user namespace."""
+    _prctl(_PR_SET_KEEPCAPS, 1)
+    drop(uid, gid, groups)
+    _set_capabilities(sum(1 << number for number in _KNOWN), inheritable=0)
+
+
+def may_limit() -> bool:
+    """Whether this process may take capabilities from those to come."""
+    header = _Header(_CAPABILITY_VERSION_3, 0)
+    sets = (_Sets * 2)()
+    if _libc.capget(ctypes.byref(header), ctypes.byref(sets)) != 0:
+        return False
+    return bool(sets[0].effective >> _SETPCAP & 1)
+
+
 def limit_capabilities(kept: list[int]) -> None:
     """Nothing run from here on can have another capability; these outlive the next change of uid. Raises OSError."""
-    for number in range(_MOST):
-        if number not in kept and _libc.prctl(_PR_CAPBSET_READ, _long(number), _long(0), _long(0), _long(0)) == 1:
+    for number in _KNOWN:
+        if number not in kept:
             _prctl(_PR_CAPBSET_DROP, number)
     _prctl(_PR_SET_KEEPCAPS, 1)
 
@@ -79,11 +111,6 @@ def become(uid: int, gid: int, groups: list[int], kept: list[int]) -> None:
     _prctl(_PR_SET_KEEPCAPS, 0)
 
 
-def seal() -> None:
-    """No program run from here on gains anything, whatever its set-user-id bit says. Raises OSError."""
-    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
-
-
 def show() -> None:
     """After a change of user, have /proc/self belong to that user; who has fewer capabilities still can't trace us."""
     _prctl(_PR_SET_DUMPABLE, 1)
@@ -92,17 +119,13 @@ def show() -> None:
 def _set_capabilities(mask: int, *, inheritable: int) -> None:
     sets = (_Sets * 2)()
     for half in range(2):
-        part, inherited = (bits >> (32 * half) & 0xFFFF_FFFF for bits in (mask, inheritable))
-        sets[half] = _Sets(part, part, inherited)
+        part, passed = (each >> (32 * half) & 0xFFFF_FFFF for each in (mask, inheritable))
+        sets[half] = _Sets(part, part, passed)
     header = _Header(_CAPABILITY_VERSION_3, 0)
     if _libc.capset(ctypes.byref(header), ctypes.byref(sets)) != 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
-def _long(value: int) -> ctypes.c_ulong:
-    return ctypes.c_ulong(value)
-
-
 def _prctl(option: int, first: int, second: int = 0) -> None:
-    if _libc.prctl(ctypes.c_int(option), _long(first), _long(second), _long(0), _long(0)) != 0:
+    if _libc.prctl(option, first, second, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
