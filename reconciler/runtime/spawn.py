@@ -7,13 +7,14 @@ interpreter has loaded anyway.
 from __future__ import annotations
 
 import errno
-import json
 import os
 import resource
 import select
 import signal
 import socket
 import sys
+
+from emperorctl.reconciler.runtime.zygote import orders
 
 __all__ = ["ZygoteHandle", "spawn_zygote"]
 
@@ -50,13 +51,16 @@ class ZygoteHandle:
 def _born(nursery: ZygoteHandle, nofile: tuple[int, int]) -> ZygoteHandle:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
-        socket.send_fds(nursery.sock, [b'{"serve":true}'], [theirs.fileno()])
+        orders.send(nursery.sock, orders.encode({"serve": True}), [theirs.fileno()])
         if not select.select([nursery.sock], [], [], _BIRTH)[0]:
             raise OSError(errno.ETIMEDOUT, "no other zygote was made")
-        pid = int(json.loads(nursery.sock.recv(256) or b'{"born":-1}')["born"])
+        pid = int(orders.receive(nursery.sock)[0]["born"])
         if pid <= 0:
             raise OSError(errno.EAGAIN, "no other zygote could be made")
         pidfd = os.pidfd_open(pid)
+    except orders.Closed:
+        ours.close()
+        raise OSError(errno.EPIPE, "whoever makes zygotes is gone") from None
     except OSError:
         ours.close()
         raise
