@@ -57,6 +57,7 @@ from emperorctl.reconciler.runtime.ourselves import (
     set_name,
     spare_from_oom,
 )
+from emperorctl.reconciler.runtime.overflow import overflow
 from emperorctl.reconciler.runtime.phases import EmperorHooks
 from emperorctl.reconciler.runtime.spawn import ZygoteHandle, spawn_zygote
 from emperorctl.reconciler.runtime.trust import installation, weak_spots
@@ -174,6 +175,7 @@ def _gate(told: Settings) -> Gate | None:
         emperor=os.geteuid(),
         nice=os.getpriority(os.PRIO_PROCESS, 0),
         limits=hard_limits(),
+        unmapped=(overflow().uid, overflow().gid),
     )
     return Gate(tyranny, lent_rights)
 
@@ -366,7 +368,7 @@ class _Reign:
         )
         self.emperor = Emperor(parts, self._about)
         if parts.tyrant:
-            self.events.owner = self.emperor.owner
+            self.events.owner = self.journal.owner_of = self.emperor.owner
         gate = Admission(tyrant=self.orders.settings.emperor_tyrant, group=self.orders.socket_group)
         server = ControlServer(self.emperor, self.orders.socket, gate=gate)
         self._listen_to_signals()
