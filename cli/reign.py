@@ -259,7 +259,7 @@ class _Reign:
             if told.emperor_cap is None
             else tuple(sorted(capability_number(word) for word in _words(told.emperor_cap))),
         )
-        layers = defaults_of(told.vassal_defaults, told.vassal_set)
+        layers = defaults_of(told.vassal_defaults, told.vassal_set, tyrant=told.emperor_tyrant)
         self.defaults: DefaultsWatch | None = None
         if not isinstance(layers, Layers):
             from emperorctl.monitors.defaults import DefaultsWatch

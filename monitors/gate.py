@@ -17,11 +17,11 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 from emperorctl.models.errors import ConfigError, Problem
-from emperorctl.models.names import printable
+from emperorctl.models.names import owned_name, printable
 from emperorctl.models.sockets import OnDemand
 from emperorctl.models.source import Claim
-from emperorctl.models.tyranny import Tyranny, govern, owned_name, unfit
-from emperorctl.models.vassal import Kind, Owner
+from emperorctl.models.tyranny import Tyranny, govern, unfit
+from emperorctl.models.vassal import Kind, Owner, Vassal
 from emperorctl.monitors.parsing import Order, Parsed
 from emperorctl.monitors.reading import (
     Busy,
@@ -38,7 +38,7 @@ from emperorctl.monitors.reading import (
     unusable,
 )
 
-__all__ = ["PLACE_REASONS", "Gate", "Ground", "Lend"]
+__all__ = ["PLACE_REASONS", "Gate", "Grants", "Ground", "Lend"]
 
 PLACE_REASONS = frozenset({"UnsafeDirectory", "HardLink"})
 """Reasons to refuse a file that may pass without any change of the file itself."""
@@ -49,6 +49,15 @@ Lend = Callable[[int, int], AbstractContextManager[None]]
 _OTHERS = stat.S_IWGRP | stat.S_IWOTH
 _HOLD = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+
+
+@dataclass(frozen=True, slots=True)
+class Grants:
+    """What the administrator gives the vassals of one file: `sockets`, and by a manifest's name all that it would come
+    to if it said nothing."""
+
+    sockets: OnDemand | None
+    given: Callable[[str], Vassal | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,23 +260,38 @@ class Gate:
 
     # What files say
 
-    def govern(self, parsed: Parsed, owner: Owner | None, order: Order, granted: OnDemand | None) -> Parsed:
+    def govern(self, parsed: Parsed, owner: Owner | None, order: Order, grants: Grants) -> Parsed:
         """What a file claims, as its owner may; with `owner` None nobody knows whose it is, and it claims nothing."""
         if owner is None:
             return parsed if not parsed.claims else Parsed((), parsed.problem, parsed.fallback_name)
         fallback = parsed.fallback_name
         if fallback and fallback != printable(order.identity):
-            fallback = owned_name(fallback, owner)
-        claims = tuple(self._governed(claim, owner, order, granted) for claim in parsed.claims)
+            fallback = owned_name(fallback, owner.uid)
+        claims = tuple(self._governed(claim, owner, order, grants) for claim in parsed.claims)
         return Parsed(claims, parsed.problem, fallback)
 
-    def _governed(self, claim: Claim, owner: Owner, order: Order, granted: OnDemand | None) -> Claim:
+    def _governed(self, claim: Claim, owner: Owner, order: Order, grants: Grants) -> Claim:
         vassal = claim.vassal
-        native = vassal.kind is Kind.NATIVE if vassal is not None else claim.name != printable(order.identity)
-        name = owned_name(claim.name, owner) if native else claim.name
+        file = printable(order.identity)
+        # A section of a uWSGI config is called by its file, as is the whole.
+        native = (
+            vassal.kind is Kind.NATIVE
+            if vassal is not None
+            else claim.name != file and not claim.name.startswith(f"{file}:")
+        )
+        name = owned_name(claim.name, owner.uid) if native else claim.name
         if vassal is None:
             return replace(claim, name=name)
         try:
-            return Claim(name, govern(vassal, owner, self.tyranny, granted=granted))
+            # Most ask for nothing that has to be given to them.
+            if not native or vassal.on_demand is None:
+                return Claim(name, govern(vassal, owner, self.tyranny, granted=grants.sockets))
+        except ConfigError as error:
+            if not native or (given := grants.given(claim.name)) is None:
+                return Claim(name, problem=error.problem)
+        else:
+            given = grants.given(claim.name)
+        try:
+            return Claim(name, govern(vassal, owner, self.tyranny, given=given))
         except ConfigError as error:
             return Claim(name, problem=error.problem)

@@ -49,7 +49,9 @@ def encode_job(orders: Sequence[Order], setting: Setting) -> bytes:
         "run": _runs().dump_python(setting.run, mode="json"),
         "facts": asdict(setting.facts),
         "layers": _layers_out(setting.layers),
-        "orders": [[o.file, o.path, o.identity, o.inode, o.executable, o.on_demand, len(o.data)] for o in orders],
+        "orders": [
+            [o.file, o.path, o.identity, o.inode, o.executable, o.on_demand, o.owner, len(o.data)] for o in orders
+        ],
     }
     return b"".join([json.dumps(head).encode(), b"\n", *(order.data for order in orders)])
 
@@ -62,9 +64,9 @@ def decode_job(data: bytes) -> tuple[list[Order], Setting]:
     facts, layers = Facts(**head["facts"]), _layers_in(head["layers"])
     setting = Setting(head["source"], head["vassals_dir"], head["working_dir"], run, facts, layers, head["moved"])
     orders, position = [], 0
-    for file, path, identity, inode, executable, on_demand, size in head["orders"]:
+    for file, path, identity, inode, executable, on_demand, owner, size in head["orders"]:
         data = rest[position : position + size]
-        orders.append(Order(file, path, identity, inode, data, executable, on_demand))
+        orders.append(Order(file, path, identity, inode, data, executable, on_demand, owner))
         position += size
     return orders, setting
 

@@ -1,0 +1,114 @@
+"""Features together that were each made for themselves: tyrant and paranoid mode, isolation, limits, exec, names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from e2e.harness import Emperor
+from e2e.security.tenants import ALICE, BOB, Make, ini, listener, manifest, put
+
+pytestmark = pytest.mark.as_root
+TYRANT = "--emperor-tyrant"
+
+
+def capabilities(pid: int) -> set[str]:
+    """All five sets of a process, as written there."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {line.split()[1] for line in lines if line.startswith("Cap")}
+
+
+def status(pid: int, key: str) -> str:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(line.partition(":")[2].strip() for line in lines if line.startswith(f"{key}:"))
+
+
+def refusal(e: Emperor, name: str) -> str:
+    message: str = e.wait_condition(name, "Accepted", "False", "TyrantForbids")["message"]
+    return message
+
+
+# What the administrator gives to tenants
+
+
+def given(e: Emperor, **spec: Any) -> str:
+    """The option with these defaults."""
+    path = e.root / "defaults.json"
+    path.write_text(manifest(**spec).replace('"command": ["/bin/sleep", "1000"], ', ""))
+    return f"--vassal-defaults={path}"
+
+
+def test_what_the_administrator_gives_is_not_refused_and_what_a_tenant_asks_for_is(emperor: Make) -> None:
+    e = emperor(TYRANT, "--vassal-set", "spec.nice=-3")
+    hostname = "h-%(vassal.name)"
+    e.options.append(
+        given(e, isolation={"capabilities": ["net_bind_service"], "hostname": hostname, "privateTmp": True})
+    )
+    put(e.vassals / "plain.yaml", manifest(), ALICE)
+    put(e.vassals / "own.yaml", manifest(isolation={"readOnlyPaths": ["/usr"]}), BOB)
+    put(e.vassals / "fewer.yaml", manifest(isolation={"capabilities": []}), BOB)
+    put(e.vassals / "more.yaml", manifest(isolation={"capabilities": ["net_bind_service", "sys_admin"]}), BOB)
+    put(e.vassals / "jail.yaml", manifest(isolation={"chroot": "/srv"}), BOB)
+    e.start()
+    for name, uid in (("plain", ALICE), ("own", BOB)):
+        pid = e.wait_running(f"{name}.{uid}")
+        assert capabilities(pid) == {"0000000000000400"} and status(pid, "Uid").split()[0] == str(uid)
+        assert Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[16] == "-3"
+        # Whoever else calls a vassal so, it is not this one.
+        assert e.cli("exec", name, "--", "hostname").stdout == f"h-{name}.{uid}\n"
+    assert capabilities(e.wait_running(f"fewer.{BOB}")) == {"0000000000000000"}
+    assert "spec.isolation.capabilities" in refusal(e, f"more.{BOB}")
+    assert "spec.isolation.chroot" in refusal(e, f"jail.{BOB}")
+
+
+def test_set_user_id_programs_that_are_allowed_to_all_are_not_to_be_deceived(emperor: Make) -> None:
+    e = emperor(TYRANT, "--vassal-set", "spec.isolation.noNewPrivileges=false")
+    bind = e.root / "shadow"
+    bind.write_text("")
+    put(e.vassals / "plain.yaml", manifest(), ALICE)
+    put(e.vassals / "sly.yaml", manifest(isolation={"bindPaths": [f"{bind}:/etc/shadow"]}), ALICE)
+    e.start()
+    assert status(e.wait_running(f"plain.{ALICE}"), "NoNewPrivs") == "0"
+    assert "nothing of their own" in refusal(e, f"sly.{ALICE}")
+
+
+def test_a_limit_that_is_set_for_all_holds_for_those_who_would_rather_have_none(emperor: Make) -> None:
+    e = emperor(TYRANT, "--vassal-set", "spec.rlimits.nofile=64", "--vassal-set", "spec.resources.limits.memory=64Mi")
+    e.options += ["--vassal-set", "spec.resources.required=false"]
+    put(e.vassals / "a.yaml", manifest(resources={"limits": {"memory": "1Gi"}}, rlimits={"nofile": 128}), ALICE)
+    put(e.vassals / "b.yaml", manifest(resources={"limits": {"memory": None}}), BOB)
+    e.start()
+    for name in (f"a.{ALICE}", f"b.{BOB}"):
+        e.wait_running(name)
+        spec = (e.get(name) or {})["spec"]
+        assert (spec["resources"]["limits"]["memory"], spec["rlimits"]["nofile"]) == ("64Mi", 64)
+
+
+@pytest.mark.parametrize(
+    "setting", ["spec.user=www-data", 'spec.hooks={"preStart": [{"command": ["a"], "asEmperor": true}]}']
+)
+def test_what_can_not_be_given_in_tyrant_mode_is_said_at_the_start(emperor: Make, setting: str) -> None:
+    e = emperor(TYRANT, "--vassal-set", setting).start(ready=False)
+    assert e.wait() == 1
+    assert "tenant" in e.log() or "owner of its file" in e.log()
+    e.process = None
+
+
+def test_namespaces_and_capabilities_of_all_vassals_for_tenants(emperor: Make) -> None:
+    e = emperor(TYRANT, "--emperor-use-clone=pid,ipc,user", "--emperor-cap=net_bind_service")
+    e.options.append(listener(e))
+    put(e.vassals / "web.ini", ini(), ALICE)
+    put(e.vassals / "shop.yaml", manifest(), ALICE)
+    put(e.vassals / "sections.ini", "[uwsgi:one]\nmaster = true\n[uwsgi:two]\nuid = root\n", BOB)
+    e.start()
+    for name, uid, inside in (("web.ini", ALICE, "1"), (f"shop.{ALICE}", ALICE, "2"), ("sections.ini:one", BOB, "1")):
+        pid = e.wait_running(name)
+        assert status(pid, "Uid").split() == [str(uid)] * 4 and status(pid, "NSpid").split()[1] == inside
+        assert capabilities(pid) <= {"0000000000000000", "0000000000000400"}
+        assert status(pid, "CapEff") == "0000000000000000"
+        # An Emperor's order to run something there is carried out as the tenant, without a right.
+        said = e.cli("exec", name, "--", "sh", "-c", "id -u; grep CapEff /proc/self/status").stdout
+        assert said.split() == [str(uid), "CapEff:", "0000000000000000"], name
+    assert "uid" in refusal(e, "sections.ini:two")
