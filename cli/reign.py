@@ -136,7 +136,7 @@ def reign(orders: Orders, zygote: ZygoteHandle) -> int:
 
 def _renounce(orders: Orders, wanted: Renunciation, zygote: ZygoteHandle) -> list[Note]:
     """Go on as another user: all that only root can do is done first. Raises UserError."""
-    from emperorctl.reconciler.runtime.paranoia import divide, give, renounce, require_readable
+    from emperorctl.reconciler.runtime.paranoia import divide, give, renounce, require_readable, shortcomings
 
     require_readable(wanted)
     give(os.path.dirname(orders.socket), wanted, option="--socket", ours=(os.path.basename(orders.socket),))
@@ -149,7 +149,7 @@ def _renounce(orders: Orders, wanted: Renunciation, zygote: ZygoteHandle) -> lis
     if CAPABILITIES["setuid"] in wanted.kept and CAPABILITIES["kill"] not in wanted.kept:
         text = "without the capability kill, vassals of other users get no signals: they are killed, not asked to stop"
         notes.append(Note(NoteType.WARNING, "NoKill", f"{text} (--cap …,kill)"))
-    return notes
+    return [*notes, *shortcomings(tyrant=orders.settings.emperor_tyrant)]
 
 
 def _become_tyrant(zygote: ZygoteHandle) -> None:
@@ -175,7 +175,7 @@ def _gate(told: Settings) -> Gate | None:
         nice=os.getpriority(os.PRIO_PROCESS, 0),
         limits=hard_limits(),
     )
-    return Gate(tyranny, lent_rights)
+    return Gate(tyranny, lent_rights if may_change_users(os.getpid()) else None)
 
 
 def _make_private(directory: str, owners: set[int]) -> None:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from e2e.harness import Emperor
-from e2e.security.tenants import ALICE, BOB, Make, ini, listener, manifest, put
+from e2e.security.tenants import ALICE, BOB, Make, chown, home, ini, listener, manifest, put
+from emperorctl.reconciler.runtime import cgroups, controllers
+from emperorctl.reconciler.runtime.lock import instance_of
 
 pytestmark = pytest.mark.as_root
 TYRANT = "--emperor-tyrant"
@@ -112,3 +119,104 @@ def test_namespaces_and_capabilities_of_all_vassals_for_tenants(emperor: Make) -
         said = e.cli("exec", name, "--", "sh", "-c", "id -u; grep CapEff /proc/self/status").stdout
         assert said.split() == [str(uid), "CapEff:", "0000000000000000"], name
     assert "uid" in refusal(e, "sections.ini:two")
+
+
+# Paranoid mode
+
+
+PARANOID = 60301
+BASIC = "setuid,setgid,kill,chown,dac_read_search"
+MORE = f"{BASIC},sys_admin,setpcap,net_admin,sys_chroot,sys_ptrace"
+
+
+@pytest.fixture
+def paranoid(emperor: Make) -> Iterator[Make]:
+    """A factory of Emperors that root starts and that go on as somebody else."""
+    made: list[Emperor] = []
+
+    def make(*options: str) -> Emperor:
+        one = emperor("--uid", str(PARANOID), *options)
+        os.chown(one.root, PARANOID, PARANOID)
+        made.append(one)
+        return one
+
+    yield make
+    place = cgroups.find_place()
+    for top in {*controllers.hierarchies().values(), *([place.directory] if place else [])}:
+        for one in made:
+            for entry in Path(top).glob(f"emperorctl-{instance_of(str(one.socket))}-*"):
+                # Empty by now, and root's.
+                with contextlib.suppress(OSError):
+                    cgroups.remove(str(entry))
+
+
+def test_a_tyrant_without_roots_rights_serves_tenants_and_refuses_what_takes_theirs(paranoid: Make) -> None:
+    e = paranoid(TYRANT, "--cap", BASIC)
+    e.options.append(listener(e))
+    alice = home(e, "alice", ALICE)
+    put(alice / "linked.ini", ini(), ALICE)
+    for name, uid in (("hers.ini", ALICE), ("roots.ini", 0)):
+        (e.vassals / name).symlink_to(alice / "linked.ini")
+        chown(e.vassals / name, uid)
+    put(e.vassals / "web.ini", ini(), ALICE)
+    put(e.vassals / "file.yaml", manifest(onDemand={"addresses": [str(alice / "s")], "passing": "stdin"}), ALICE)
+    put(e.vassals / "port.yaml", manifest(onDemand={"addresses": ["@combinations"], "passing": "stdin"}), ALICE)
+    e.start()
+    e.wait_log("NoLinks")
+    assert status(e.wait_running("web.ini"), "Uid").split() == [str(ALICE)] * 4
+    assert "tenant's link" in e.wait_condition("hers.ini", "Accepted", "False", "PermissionDenied")["message"]
+    assert "LinkOwner" in str(e.wait_condition("roots.ini", "Accepted", "False"))
+    assert (
+        f"rights of user id {ALICE}" in e.wait_condition(f"file.{ALICE}", "Ready", "False", "CannotListen")["message"]
+    )
+    e.wait_condition(f"port.{ALICE}", "Ready", "False", "Asleep")
+    assert not (alice / "s").exists()
+
+
+def test_nobody_gets_the_emperors_own_user_by_a_user_namespace(paranoid: Make) -> None:
+    e = paranoid(TYRANT, "--cap", BASIC)
+    put(e.vassals / "shop.yaml", manifest(isolation={"namespaces": ["user"]}), ALICE)
+    put(e.vassals / "cell.yaml", manifest(isolation={"namespaces": ["user", "pid"]}), ALICE)
+    e.start()
+    pid = e.wait_running(f"shop.{ALICE}")
+    assert status(pid, "Uid").split() == status(pid, "Gid").split() == [str(ALICE)] * 4
+    assert capabilities(pid) == {"0000000000000000"}
+    assert e.cli("exec", "shop", "--", "id", "-u").stdout == f"{ALICE}\n"
+    # Not possible, and not done by halves.
+    e.wait_condition(f"cell.{ALICE}", "Ready", "False", "Blacklisted")
+    assert "NoNamespaces" in e.log() and e.main_pid(f"cell.{ALICE}") is None
+
+
+@pytest.mark.parametrize("caps", [BASIC, MORE])
+def test_isolation_and_exec_without_roots_rights(paranoid: Make, caps: str) -> None:
+    e = paranoid("--cap", caps)
+    e.manifest("plain", ["sleep", "1000"], user=str(ALICE))
+    isolation = {"namespaces": ["pid", "net", "cgroup"], "hostname": "cell", "privateTmp": True, "readOnlyPaths": ["/"]}
+    e.manifest("cell", ["sleep", "1000"], user=str(ALICE), isolation=isolation)
+    e.start()
+    e.wait_running("plain")
+    done = e.cli("exec", "plain", "--", "id", "-u")
+    if caps == BASIC:
+        assert done.returncode == 1 and "sys_ptrace" in done.stderr
+        e.wait_condition("cell", "Ready", "False", "Blacklisted")
+        assert "sys_admin" in e.condition("cell", "Ready")["message"]
+        return
+    assert done.stdout == f"{ALICE}\n"
+    pid = e.wait_running("cell")
+    assert status(pid, "Uid").split() == [str(ALICE)] * 4 and status(pid, "CapEff") == "0000000000000000"
+    done = e.cli("exec", "cell", "--", "sh", "-c", "hostname; id -u; ls /tmp; exit 7")
+    assert (done.stdout, done.returncode) == (f"cell\n{ALICE}\n", 7)
+
+
+def test_paranoid_mode_says_where_it_is_weaker(paranoid: Make) -> None:
+    e = paranoid("--cap", BASIC)
+    hide = 'umount -l -a -t cgroup2 && exec "$@"'
+    command = ["unshare", "--mount", "sh", "-c", hide, "sh", *e.command()]
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run([*command[:4], "umount -l -a -t cgroup2"], check=False).returncode
+    ):
+        pytest.skip("no mount namespace can be made here, or there is no cgroup v2 to be hidden")
+    e.command = lambda: command  # type: ignore[method-assign]
+    e.start()
+    e.wait_log("NoControlGroup")

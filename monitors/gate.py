@@ -96,11 +96,19 @@ class Ground:
 
 
 class Gate:
-    """`lend`: see `Lend`."""
+    """`lend`: see `Lend`; None where the Emperor may not do that, so that links of tenants can't be followed."""
 
-    def __init__(self, tyranny: Tyranny, lend: Lend) -> None:
+    def __init__(self, tyranny: Tyranny, lend: Lend | None) -> None:
         self.tyranny = tyranny
         self._lend = lend
+
+    def _rights(self, owner: os.stat_result, *, own: bool) -> AbstractContextManager[None]:
+        """Those of this link's owner, or where `own` is true the Emperor's. Raises PermissionError."""
+        if own or (self._lend is None and owner.st_uid in (0, self.tyranny.emperor)):
+            return nullcontext()
+        if self._lend is None:
+            raise PermissionError(errno.EPERM, "the rights of another user can't be taken on")
+        return self._lend(owner.st_uid, owner.st_gid)
 
     # Directories
 
@@ -133,7 +141,7 @@ class Gate:
                 return os.dup(held), own, None
             to = os.readlink("", dir_fd=held)
             trusted = own.st_uid in (0, self.tyranny.emperor) or self.tyranny.follow
-            with nullcontext() if trusted else self._lend(own.st_uid, own.st_gid):
+            with self._rights(own, own=trusted):
                 below = os.open(to, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd)
             about = os.fstat(below)
             if trusted or about.st_uid == own.st_uid:
@@ -190,7 +198,7 @@ class Gate:
             if not link:
                 return self._read_held(held, own, entry, ground, (limit, lease_on))
             # As text, of the inode that is held: what the name leads to by now is another's matter.
-            with nullcontext() if self.tyranny.follow else self._lend(own.st_uid, own.st_gid):
+            with self._rights(own, own=self.tyranny.follow):
                 target = os.open(os.readlink("", dir_fd=held), os.O_PATH | os.O_CLOEXEC, dir_fd=entry.directory)
                 return self._read_held(target, own, entry, ground, (limit, lease_on))
         except OSError as error:
@@ -198,6 +206,10 @@ class Gate:
                 return Busy()  # somebody holds a lease on it
             owner = Owner(own.st_uid, own.st_gid) if self.tyranny.nofollow or not link else None
             problem = refused(error, entry, link=link)
+            if link and error.errno == errno.EPERM and self._lend is None:
+                message = "is a tenant's link, and this Emperor can't follow it with that tenant's rights"
+                remedy = "put the file itself there, or run the Emperor as root, without --uid"
+                problem = Problem("PermissionDenied", message, remedy, file=entry.shown)
             seen = look(entry.directory, entry.name) if error.errno == errno.EACCES else None
             fingerprint = seen[0] if seen is not None else nowhere(error, own)
             return Unusable(problem, fingerprint, (own.st_mtime_ns, fingerprint.mtime), owner)

@@ -82,17 +82,19 @@ def _maps(isolation: Isolation, identity: Identity, emperor: int) -> tuple[dict[
         every = (IdMap(0, 0, _ALL_IDS),)
         uids = every if emperor == 0 else (IdMap(0, identity.uid),)
         gids = every if emperor == 0 else (IdMap(0, identity.gid),)
-    # An Emperor that is not root may map one of each.
-    groups = sorted({identity.gid, *identity.groups}) if emperor == 0 else [identity.gid]
+    # An Emperor that is not root may map one of each, its own. Where it has the right to become somebody else, that
+    # right is needed for the maps, too, so that the zygote has it or the launch fails.
+    alone = emperor != 0 and not identity.switch
+    groups = [identity.gid] if alone else sorted({identity.gid, *identity.groups})
     uids = uids or (IdMap(identity.uid, identity.uid),)
     gids = gids or tuple(IdMap(gid, gid) for gid in groups)
-    maps = {"uid": _lines(uids), "gid": _lines(gids), "deny": emperor != 0}
+    maps = {"uid": _lines(uids), "gid": _lines(gids), "deny": alone}
     uid, gid = _inside(uids, identity.uid), _inside(gids, identity.gid)
     if uid is None:
         raise Unmapped(f"uidMap gives no id to the vassal's own user, {identity.uid} ({printable(identity.name)})")
     if gid is None:
         raise Unmapped(f"gidMap gives no id to the vassal's own group, {identity.gid}")
-    if emperor != 0 or not identity.switch:
+    if not identity.switch:
         return maps, None
     others = [found for group in identity.groups if (found := _inside(gids, group)) is not None]
     return maps, [uid, gid, others]
@@ -129,12 +131,14 @@ def _namespaces(isolation: Isolation, number: int, words: str, *, root: bool) ->
     listed = ", ".join(namespace_names(isolation.namespaces))
     message = f"its namespaces ({listed}) can't be made: {words}"
     if number == errno.EPERM and not root and not isolation.namespaces & USER:
-        remedy = "run the Emperor as root, or add user to spec.isolation.namespaces"
+        remedy = "run the Emperor as root (with --uid: --cap …,sys_admin), or add user to spec.isolation.namespaces"
     elif number == errno.EPERM:
         remedy = (
             "allow user namespaces on this host: sysctl kernel.unprivileged_userns_clone=1 (Debian),"
             " kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu); in a container, they have to be allowed there"
         )
+        if isolation.init and not root:
+            remedy += "; where it is another user's, and the Emperor is not root, do without one of user and pid"
         if root and not isolation.namespaces & USER:
             remedy = "the Emperor needs CAP_SYS_ADMIN: in a container, it has to be given it"
     elif number in (errno.ENOSPC, errno.EUSERS):

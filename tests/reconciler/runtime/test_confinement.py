@@ -79,6 +79,14 @@ def test_an_ordinary_user_maps_itself_and_changes_to_nobody() -> None:
     assert (found["maps"]["uid"], found["maps"]["gid"]) == ("0 1000 1\n", "0 1001 1\n")
 
 
+def test_an_emperor_with_the_right_to_it_makes_others_vassals_theirs_in_user_namespaces_too() -> None:
+    """In paranoid mode: nobody else's vassal may be left with the Emperor's own user."""
+    found = order(Isolation(USER), WEB, emperor=1000)
+    assert found["ids"] == [33, 34, [34, 35]] and not found["maps"]["deny"]
+    found = order(Isolation(USER, root_map=True), WEB, emperor=1000)
+    assert (found["maps"]["uid"], found["ids"][:2]) == ("0 33 1\n", [0, 0])
+
+
 def test_whom_it_becomes_is_said_in_the_ids_of_its_namespace() -> None:
     maps = {"uid_map": (IdMap(0, 30, 10),), "gid_map": (IdMap(100, 34),)}
     assert order(Isolation(USER, **maps))["ids"] == [3, 100, [100]]
