@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from emperorctl.models.merging import NO_LAYERS, Layers
 from emperorctl.models.settings import split_vassal_set
-from emperorctl.models.tyranny import refuse_layers
 
 if TYPE_CHECKING:
     from emperorctl.monitors.defaults import Defaults
@@ -29,6 +28,8 @@ def defaults_of(file: str | None, settings: Iterable[str], *, tyrant: bool = Fal
 
     given = given_layers(native)
     if tyrant:
+        from emperorctl.models.tyranny import refuse_layers
+
         refuse_layers(given)
     return given if file is None else Defaults(os.path.abspath(file), given, tyrant)
 
