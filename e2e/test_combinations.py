@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from e2e.harness import Emperor
+from e2e.harness import Emperor, command_path, wait_for
 from e2e.security.tenants import ALICE, BOB, Make, chown, home, ini, listener, manifest, put
 from emperorctl.reconciler.runtime import cgroups, controllers
 from emperorctl.reconciler.runtime.lock import instance_of
@@ -220,3 +221,183 @@ def test_paranoid_mode_says_where_it_is_weaker(paranoid: Make) -> None:
     e.command = lambda: command  # type: ignore[method-assign]
     e.start()
     e.wait_log("NoControlGroup")
+
+
+# Commands within vassals
+
+
+def test_exec_goes_wherever_a_vassal_lives(emperor: Make) -> None:
+    e = emperor()
+    secret = e.root / "secret"
+    secret.write_text("of the vassal\n")
+    os.chown(secret, ALICE, ALICE)
+    jail = e.root / "jail"
+    system = [path for path in ("/bin", "/lib", "/lib64", "/usr") if os.path.exists(path)]
+    for path in (*system, "/proc"):
+        (jail / path[1:]).mkdir(parents=True)
+    isolated: dict[str, dict[str, Any]] = {
+        "cell": {"namespaces": ["pid"]},
+        "mapped": {"namespaces": ["user", "pid"]},
+        "read-only": {"privateTmp": True, "readOnlyPaths": ["/"]},
+        "jail": {"chroot": str(jail), "bindPaths": [f"{path}:{path}:ro" for path in system], "namespaces": ["pid"]},
+    }
+    for name, isolation in isolated.items():
+        e.manifest(name, ["/bin/sleep", "1000"], user=str(ALICE), isolation=isolation)
+    env = {"PASSWORD": {"valueFrom": {"file": str(secret)}}}
+    e.manifest("secretive", ["sleep", "1000"], user=str(ALICE), env=env)
+    e.start()
+
+    def run(name: str, script: str) -> tuple[str, int]:
+        e.wait_running(name)
+        done = e.cli("exec", name, "--", "/bin/sh", "-c", script)
+        return done.stdout, done.returncode
+
+    assert run("cell", "id -u; kill -0 1 && echo $$ below 20; exit 3")[1] == 3
+    assert run("cell", "ls -d /proc/[0-9]* | wc -l")[0].strip() in {"4", "5"}  # keeper, vassal, and the command's
+    assert run("mapped", "id -u; kill -9 $$") == (f"{ALICE}\n", 137)
+    assert run("read-only", "touch /tmp/a /var/tmp/b && ls /tmp; touch /a 2>/dev/null || echo no") == ("a\nno\n", 0)
+    assert run("jail", "pwd; echo /*") == ("/\n" + " ".join(sorted(f"/{one.name}" for one in jail.iterdir())) + "\n", 0)
+    # It is in the vassal's environment, so the command has it, and nobody else.
+    assert run("secretive", "echo $PASSWORD") == ("of the vassal\n", 0)
+    told = "".join(e.cli(*words).stdout for words in (("get", "vassal", "secretive", "-o", "yaml"), ("events",)))
+    assert "of the vassal" not in told + e.cli("describe", "vassal", "secretive").stdout and "PASSWORD" in told
+
+
+def test_a_shell_in_a_cell_on_a_real_terminal(emperor: Make) -> None:
+    if shutil.which("tmux") is None:
+        pytest.skip("there is no tmux here")
+    e = emperor(TYRANT)
+    isolation = {"namespaces": ["pid"], "hostname": "cell", "privateTmp": True}
+    put(e.vassals / "shop.yaml", manifest(isolation=isolation), ALICE)
+    e.start()
+    e.wait_running(f"shop.{ALICE}")
+
+    def tmux(*words: str) -> str:
+        env = e.environment() | {"EMPERORCTL_SOCKET": str(e.socket), "TERM": "xterm"}
+        command = ["tmux", "-S", str(e.root / "tmux"), "-f", "/dev/null", *words]
+        return subprocess.run(command, env=env, capture_output=True, text=True, check=False).stdout
+
+    def type_in(line: str, then: str) -> None:
+        tmux("send-keys", line, "Enter")
+        e.wait_for(lambda: then in tmux("capture-pane", "-p"), what=f"{then!r} is on the screen after {line!r}")
+
+    tmux("new-session", "-d", "-x", "90", "-y", "30", "sh")
+    try:
+        type_in(f"{command_path('emperorctl')} exec -it shop -- sh", "$")
+        type_in("echo in-$(hostname)-$(id -u)-$(stty size)", f"in-cell-{ALICE}-30 90")
+        type_in("echo ready-$((1+1)); sleep 1000", "ready-2")
+        tmux("send-keys", "C-c")
+        type_in("echo after-$((2+2))", "after-4")
+        tmux("resize-window", "-x", "70", "-y", "20")
+        e.wait_for(lambda: tmux("display-message", "-p", "#{window_width}").strip() == "70")
+        type_in("clear; echo size-$(stty size)", "size-20 70")
+        type_in("exit 5", "command terminated with exit code 5")
+        type_in("echo back-$?", "back-5")
+        tmux("send-keys", f"clear; {command_path('emperorctl')} exec shop -- sleep 1000", "Enter")
+        e.wait_for(lambda: sum(one.name() == "sleep" for one in e.processes()) == 2, what="the command runs")
+        tmux("send-keys", "C-c")
+        type_in("echo back-$?", "back-130")
+        e.wait_for(lambda: sum(one.name() == "sleep" for one in e.processes()) == 1, what="it ended with its client")
+    finally:
+        tmux("kill-server")
+
+
+# Changes while it runs
+
+
+def groups_of(e: Emperor) -> list[str]:
+    """Every control group that Emperors of this socket have, in any hierarchy."""
+    place = cgroups.find_place()
+    tops = {*controllers.hierarchies().values(), *([place.directory] if place else [])}
+    instance = instance_of(str(e.socket))
+    return [str(path) for top in tops for path in Path(top).glob(f"emperorctl-{instance}-*/*")]
+
+
+@pytest.mark.parametrize("tyrant", [False, True])
+def test_a_manifest_that_gains_and_loses_everything_leaves_nothing_behind(emperor: Make, tyrant: bool) -> None:
+    e = emperor(*([TYRANT] if tyrant else []))
+    place = home(e, "alice", ALICE)
+    put(place / "secret", "secret", ALICE, mode=0o600)
+    name = f"v.{ALICE}" if tyrant else "v"
+
+    def write(**spec: Any) -> None:
+        who = {} if tyrant else {"user": str(ALICE)}
+        put(e.vassals / "v.yaml", manifest(**spec, **who), ALICE if tyrant else 0)
+
+    demand = {"addresses": [str(place / "s")], "passing": "stdin"}
+    limited = {"limits": {"memory": "64Mi"}, "required": False}
+    changes: list[tuple[dict[str, Any], bool]] = [
+        ({"isolation": {"namespaces": ["pid"], "privateTmp": True}}, True),
+        ({}, True),
+        ({"resources": limited}, True),
+        ({"resources": {**limited, "limits": {"memory": "32Mi"}}}, False),
+        ({}, False),
+        ({"hooks": {"postStop": {"command": ["/bin/true"]}}}, False),
+        ({}, False),
+        ({"env": {"A": {"valueFrom": {"file": str(place / "secret")}}}}, True),
+        ({}, True),
+        ({"onDemand": demand}, True),
+        ({}, True),
+    ]
+    write()
+    e.start()
+    pid = e.wait_running(name)
+    for number, (spec, replaced) in enumerate(changes, 2):
+        write(**spec)
+        e.wait_for(lambda number=number: (e.get(name) or {})["metadata"]["generation"] == number)  # type: ignore[misc]
+        if "onDemand" in spec:
+            assert e.wait_running(name, other_than=pid) if e.phase(name) == "Running" else (place / "s").exists()
+        elif replaced:
+            pid = e.wait_running(name, other_than=pid)
+        else:
+            e.wait_condition(name, "Progressing", "False", "Settled")
+            assert e.wait_running(name) == pid, spec
+    assert not (place / "s").exists()
+    hooks = {"preStart": {"command": ["/bin/true"]}}
+    write(isolation={"namespaces": ["pid"]}, resources=limited, onDemand=demand, hooks=hooks)
+    e.wait_for((place / "s").exists, what="it listens")
+    with contextlib.closing(connect(place / "s")):
+        e.wait_running(name)
+        command = [command_path("emperorctl"), "exec", name, "--", "sleep", "1000"]
+        env = e.environment() | {"EMPERORCTL_SOCKET": str(e.socket)}
+        client = e.household.spawn(command, env=env, stdin=subprocess.DEVNULL)
+        e.wait_for(lambda: sum(one.name() == "sleep" for one in e.processes()) == 2, what="the command runs")
+        e.kill()
+        assert client.wait(20) != 0
+    wait_for(lambda: not e.household.orphans() and not groups_of(e), what="nothing of it is left")
+    e.start()
+    e.wait_for(lambda: e.phase(name) == "OnDemand", what="it sleeps again")
+    (e.vassals / "v.yaml").unlink()
+    e.wait_absent(name)
+    assert not (place / "s").exists() and {one.name() for one in e.processes()} <= {"emperor-zygote", "python"}
+    e.stop()
+    assert not groups_of(e)
+
+
+def test_a_changed_owner_of_a_cell_with_a_socket_and_a_command_in_it(emperor: Make) -> None:
+    e = emperor(TYRANT)
+    demand = {"addresses": ["@combinations-owner"], "passing": "stdin"}
+    path = put(e.vassals / "v.yaml", manifest(onDemand=demand, isolation={"namespaces": ["pid"]}), ALICE)
+    e.start()
+    e.wait_condition(f"v.{ALICE}", "Ready", "False", "Asleep")
+    with contextlib.closing(connect("\0combinations-owner")):
+        e.wait_running(f"v.{ALICE}")
+    command = [command_path("emperorctl"), "exec", "v", "--", "sleep", "1000"]
+    env = e.environment() | {"EMPERORCTL_SOCKET": str(e.socket)}
+    client = e.household.spawn(command, env=env, stdin=subprocess.DEVNULL)
+    e.wait_for(lambda: sum(one.name() == "sleep" for one in e.processes()) == 2, what="the command runs")
+    chown(path, BOB)
+    e.wait_absent(f"v.{ALICE}")
+    assert client.wait(20) != 0
+    e.wait_condition(f"v.{BOB}", "Ready", "False", "Asleep")
+    assert not [one for one in e.processes() if one.uids().real == ALICE]
+    with contextlib.closing(connect("\0combinations-owner")):
+        assert status(e.wait_running(f"v.{BOB}"), "Uid").split() == [str(BOB)] * 4
+    assert e.cli("exec", "v", "--", "id", "-u").stdout == f"{BOB}\n"
+
+
+def connect(address: Path | str) -> socket.socket:
+    """A connection to a Unix socket."""
+    client = socket.socket(socket.AF_UNIX)
+    client.connect(str(address))
+    return client
