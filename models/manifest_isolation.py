@@ -235,9 +235,9 @@ def _overlap(ranges: list[tuple[int, int]]) -> bool:
 def meaning(fields: IsolationFields | None, network: NetworkField | None) -> Isolation:
     """As everything else knows it. Raises PydanticCustomError for what the two say against each other."""
     if fields is None:
-        fields = IsolationFields()
         if network in (None, "host"):
             return DEFAULT
+        fields = IsolationFields()
     flags = namespace_flags(tuple(fields.namespaces))
     if network == "host" and flags & NET:
         message = "the network is the host's, and isolation.namespaces has one of its own"
