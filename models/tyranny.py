@@ -166,6 +166,10 @@ def _of_its_share(limits: Limits) -> Problem | None:
 
 def _of_the_isolation(isolation: Isolation | None) -> Problem | None:
     """Of a native vassal; a uWSGI config can't ask for any, so there it is the administrator's."""
+    for index, port in enumerate(isolation.ports if isolation is not None else ()):
+        if port.outside < PORT_MIN:
+            where = f"spec.network.user.ports[{index}].hostPort"
+            return _forbidden(where, f"asks for port {port.outside}", f"use a port from {PORT_MIN}")
     field = raises_rights(isolation) if isolation is not None else "isolation"
     return _forbidden(f"spec.{field}", "asks for rights over others") if field else None
 
