@@ -22,8 +22,10 @@ __all__ = ["NetworkField", "NetworkFields", "effective_network"]
 
 _PORTS_MAX = 64
 _WORDS = ("host", "none", "user")
-_SHORT = re.compile(r"(?:(?P<ip>\[[0-9a-fA-F:.]+\]|[0-9]+(?:\.[0-9]+){3}):)?(?:(?P<host>[0-9]{1,5}):)?(?P<inside>[0-9]{1,5})"
-                    r"(?:/(?P<protocol>tcp|udp|TCP|UDP))?\Z")  # fmt: skip
+_SHORT = re.compile(
+    r"(?:(?P<ip>\[[0-9a-fA-F:.]+\]|[0-9]+(?:\.[0-9]+){3}):)?"
+    r"(?:(?P<host>[0-9]{1,5}):)?(?P<inside>[0-9]{1,5})(?:/(?P<protocol>tcp|udp|TCP|UDP))?\Z"
+)
 
 
 def _address(value: Any) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,8 +17,8 @@ from typing import Any
 import psutil
 import pytest
 
-from e2e.harness import Emperor, Household
-from e2e.security.inside import PYTHON, TENANT, told
+from e2e.harness import Emperor, Household, alive, wait_for
+from e2e.security.inside import PYTHON, TENANT, launch, status_line, told
 
 pytestmark = pytest.mark.as_root
 
@@ -67,8 +68,6 @@ def ask(address, port):
     with socket.create_connection((address, port), timeout=5) as client:
         return client.recv(100).decode()
 """
-_LOW = "import socket; "
-
 Make = Callable[..., "World"]
 
 
@@ -86,7 +85,7 @@ class World(Emperor):
 
     def ask(self, address: str, port: int) -> str:
         """What a server in the Emperor's network says to whoever connects."""
-        code = f"{_LOW}print(socket.create_connection(({address!r}, {port}), timeout=5).recv(100).decode())"
+        code = f"import socket; print(socket.create_connection(({address!r}, {port}), timeout=5).recv(100).decode())"
         done = self.inside(PYTHON, "-c", code)
         return done.stdout.strip() or done.stderr.strip().splitlines()[-1]
 
@@ -140,7 +139,9 @@ def world(household: Household, request: pytest.FixtureRequest) -> Iterator[Make
 
     yield make
     for one in made:
-        one.close()
+        complaints = one.close()
+        one.remove()
+        assert not complaints, complaints
 
 
 def _tools() -> bool:
@@ -168,3 +169,195 @@ told["uid"] = os.getuid()
     assert court.ask("127.0.0.1", 8080) == "within"
     (program,) = programs(court)
     assert set(program.uids()) == {TENANT}
+
+
+def online(court: World, name: str = "web", code: str = "", **spec: Any) -> int:
+    """Start a vassal with a way out; its pid."""
+    told(court, name, code, **({"user": str(TENANT), "network": "user"} | spec))
+    pid = court.main_pid(name)
+    assert pid is not None
+    return pid
+
+
+def test_the_program_is_the_vassals_users_and_has_rights_over_that_network_alone(world: Make) -> None:
+    court = world().start()
+    main = online(court)
+    (program,) = programs(court)
+    assert set(program.uids()) | set(program.gids()) == {TENANT}
+    assert status_line(program.pid, "NoNewPrivs") == "1"
+    assert os.readlink(f"/proc/{program.pid}/ns/user") == os.readlink(f"/proc/{main}/ns/user")
+    assert os.readlink(f"/proc/{program.pid}/ns/user") != os.readlink(f"/proc/{court.pid}/ns/user")
+    minder = program.parent()
+    assert minder is not None
+    assert set(minder.uids()) == {TENANT}
+    assert int(status_line(minder.pid, "CapPrm"), 16) == 0
+    assert len(os.listdir(f"/proc/{minder.pid}/fd")) < 8
+    cgroups = {Path(f"/proc/{pid}/cgroup").read_text() for pid in (main, minder.pid, program.pid)}
+    assert len(cgroups) == 1
+
+
+def test_whoever_runs_as_the_same_user_can_not_use_its_rights(world: Make) -> None:
+    court = world().start()
+    online(court)
+    (program,) = programs(court)
+    minder = program.ppid()
+    code = f"""
+def enter(pid, space):
+    import ctypes
+    fd = os.open(f"/proc/{{pid}}/ns/{{space}}", os.O_RDONLY)
+    if ctypes.CDLL(None, use_errno=True).setns(fd, 0):
+        raise OSError(ctypes.get_errno(), "")
+for pid, who in (({program.pid}, "program"), ({minder}, "minder")):
+    told[who] = [attempt(enter, pid, "user"), attempt(enter, pid, "net"), attempt(read, f"/proc/{{pid}}/maps")]
+"""
+    seen = told(court, "other", code, user=str(TENANT))
+    assert set(seen["program"]) | set(seen["minder"]) <= {"EACCES", "EPERM"}
+
+
+@pytest.mark.parametrize("who", ["program", "minder"])
+def test_without_its_way_out_the_vassal_is_started_anew(world: Make, who: str) -> None:
+    court = world().start()
+    main = online(court)
+    (program,) = programs(court)
+    (program if who == "program" else psutil.Process(program.ppid())).kill()
+    court.wait_running("web", other_than=main)
+    said = [event["message"] for event in court.events("web")]
+    why = {"program": "its network program killed by SIGKILL", "minder": "the process that minds its network was ended"}
+    assert any(why[who] in message for message in said), said
+    assert not alive(program.pid)
+    assert len(programs(court)) == 1
+
+
+def test_the_program_goes_with_the_vassal(world: Make) -> None:
+    court = world().start()
+    main = online(court)
+    (program,) = programs(court)
+    os.kill(main, signal.SIGKILL)
+    court.wait_running("web", other_than=main)
+    assert not alive(program.pid)
+    assert court.cli("stop", "web").returncode == 0
+    court.wait_phase("web", "Suspended")
+    court.wait_for(lambda: not programs(court), what="nothing of it is left")
+    assert "its network" not in str(court.events("web"))
+
+
+def test_nothing_is_left_when_the_emperor_is_killed(world: Make) -> None:
+    court = world().start()
+    main = online(court)
+    (program,) = programs(court)
+    minder = program.ppid()
+    court.kill()
+    wait_for(lambda: not court.household.orphans(), what="nothing is left")
+    assert not any(alive(pid) for pid in (main, program.pid, minder))
+
+
+def test_a_port_can_be_had_by_one_alone(world: Make) -> None:
+    court = world().start()
+    network = {"user": {"ports": ["8080:80"]}}
+    main = online(court, "first", _LISTEN, network=network)
+    launch(court, "second", "", user=str(TENANT), network=network)
+    what = "the other one is refused"
+    court.wait_for(lambda: "port 8080/TCP of the host is taken" in str(court.events("second")), what=what)
+    assert "PortTaken" in str(court.events("second"))
+    assert court.main_pid("first") == main
+    assert court.ask("127.0.0.1", 8080) == court.ask(OUTSIDE, 8080) == "within"
+
+
+def test_a_port_of_roots_is_not_for_its_user(world: Make) -> None:
+    court = world().start()
+    launch(court, "low", "", user=str(TENANT), network={"user": {"ports": ["81:80"]}})
+    court.wait_for(lambda: "PortForbidden" in str(court.events("low")), what="it is refused")
+    assert "use a hostPort from 1024" in str(court.events("low"))
+
+
+def test_datagrams_are_published(world: Make) -> None:
+    court = world().start()
+    code = """
+import threading
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+server.bind(("0.0.0.0", 53))
+def serve():
+    while True:
+        data, sender = server.recvfrom(100)
+        server.sendto(data.upper(), sender)
+threading.Thread(target=serve, daemon=True).start()
+"""
+    online(court, "names", code, network={"user": {"ports": ["127.0.0.1:5353:53/udp"]}})
+    ask = (
+        "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(10);"
+        "s.sendto(b'name', ('127.0.0.1', 5353)); print(s.recv(100))"
+    )
+    court.wait_for(lambda: "NAME" in court.inside(PYTHON, "-c", ask).stdout, what="an answer")
+
+
+def test_hooks_and_commands_have_a_way_out_too(world: Make) -> None:
+    court = world().start()
+    court.serve(OUTSIDE)
+    hook = f"import socket, sys; sys.exit(socket.create_connection(('{OUTSIDE}', {SERVER})).recv(20) != b'{OUTSIDE}')"
+    hooks = {"preStart": {"command": [PYTHON, "-c", hook]}, "postStart": {"command": [PYTHON, "-c", hook]}}
+    main = online(court, network={"user": {"ports": ["8080:80"]}}, hooks=hooks)
+    done = court.cli("exec", "web", "--", PYTHON, "-c", f"import os; {hook}")
+    assert done.returncode == 0, done.stderr
+    assert court.main_pid("web") == main
+    assert "Failed" not in str(court.events("web"))
+    court.wait_for(lambda: len(programs(court)) == 1, what="those of the hooks are gone")
+
+
+def test_slirp4netns_where_it_is_the_only_one(world: Make) -> None:
+    court = world(program="slirp4netns").start()
+    court.serve("127.0.0.1", OUTSIDE)
+    code = f"""{_ASK}
+told["outside"] = attempt(ask, "{OUTSIDE}", {SERVER})
+told["gateway"] = attempt(ask, "10.0.2.2", {SERVER})
+"""
+    seen = told(court, "web", code, user=str(TENANT), network="user")
+    assert seen["outside"] == OUTSIDE
+    assert seen["gateway"] != "127.0.0.1"
+    launch(court, "ports", "", user=str(TENANT), network={"user": {"ports": ["8080:80"]}})
+    court.wait_for(lambda: "ports are published with pasta" in str(court.events("ports")), what="it is refused")
+
+
+def test_without_any_program_it_says_what_to_install(world: Make) -> None:
+    court = world(program="").start()
+    launch(court, "web", "", user=str(TENANT), network="user")
+    court.wait_for(lambda: "NoUserNetwork" in str(court.events("web")), what="it is refused")
+    assert "apt install passt" in str(court.events("web"))
+    assert court.cli("why", "web").stdout.count("apt install passt")
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("echo no such luck >&2; exit 3", "its network program exited with code 3; its output: no such luck"),
+        ("exec sleep 1000", "its network was not up in time; it printed nothing"),
+    ],
+)
+def test_a_program_that_fails_is_quoted(world: Make, script: str, said: str) -> None:
+    court = world(program="").start()
+    program = court.root / "bin" / "pasta"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    launch(court, "web", "", user=str(TENANT), network="user")
+    court.wait_for(lambda: said in str(court.events("web")), what="it says so")
+    assert "UserNetworkFailed" in str(court.events("web"))
+    assert court.main_pid("web") is None
+
+
+def test_a_program_in_the_vassals_own_path_is_not_run(world: Make) -> None:
+    court = world(program="").start()
+    place = court.root / "theirs"
+    place.mkdir()
+    (place / "pasta").write_text(f"#!/bin/sh\ntouch {court.root}/run\n")
+    (place / "pasta").chmod(0o755)
+    launch(court, "web", "", user=str(TENANT), network="user", env={"PATH": f"{place}:/usr/bin:/bin"})
+    court.wait_for(lambda: "NoUserNetwork" in str(court.events("web")), what="it is refused")
+    assert not (court.root / "run").exists()
+
+
+def test_it_is_not_for_root(world: Make) -> None:
+    court = world().start()
+    launch(court, "web", "", network="user")
+    court.wait_for(
+        lambda: "not for vassals that run as root (set spec.user)" in str(court.events("web")), what="refused"
+    )
+    assert not programs(court)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from emperorctl.models.errors import ConfigError
-from emperorctl.models.isolation import IdMap, Isolation
+from emperorctl.models.isolation import NET, USER, IdMap, Isolation, Network, Port
 from emperorctl.models.limits import Limits
 from emperorctl.models.patches import Patch
 from emperorctl.models.sockets import OnDemand, parse_address
@@ -130,6 +130,10 @@ def test_a_field_that_nobody_has_judged_is_refused() -> None:
         (Isolation(), "spec.isolation.noNewPrivileges"),
         (Isolation(chroot="/x", no_new_privileges=True), "spec.isolation.chroot"),
         (Isolation(uid_map=(IdMap(0, 1, 1),), no_new_privileges=True), "spec.isolation.uidMap"),
+        (
+            Isolation(NET | USER, no_new_privileges=True, network=Network.USER, ports=(Port(80, 1023),)),
+            "spec.network.user.ports[0].hostPort",
+        ),
         (Isolation(gid_map=(IdMap(0, 1, 1),), no_new_privileges=True), "spec.isolation.gidMap"),
     ],
 )
@@ -189,3 +193,10 @@ def test_options_of_configs(option: str) -> None:
 def test_names_end_with_their_owner() -> None:
     assert owned_name("shop", ALICE) == "shop.1001"
     assert owned_name("shop.1001", Owner(7, 7)) != owned_name("shop", ALICE)
+
+
+def test_a_network_of_its_own_with_ports_that_anybody_may_have_is_no_right() -> None:
+    vassal = native()
+    isolation = Isolation(NET | USER, no_new_privileges=True, network=Network.USER, ports=(Port(80, 1024),))
+    asked = replace(vassal, launch=replace(vassal.launch, isolation=isolation))
+    assert govern(asked, ALICE, TYRANNY).launch.isolation == isolation
