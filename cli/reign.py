@@ -21,18 +21,15 @@ from emperorctl.cli.journal import Journal
 from emperorctl.cli.layers import defaults_of
 from emperorctl.cli.pidfile import PidFile
 from emperorctl.cli.rows import COLUMNS, WIDE, vassal_row
+from emperorctl.cli.rules import gate_of, run_of
+from emperorctl.cli.standing import become_tyrant, make_private, renounce
 from emperorctl.cli.table import Table
-from emperorctl.models.capabilities import CAPABILITIES
 from emperorctl.models.errors import SourceUnavailable, UserError
-from emperorctl.models.isolation import capability_number, namespace_flags
 from emperorctl.models.merging import Layers
-from emperorctl.models.settings import Settings, split_vassal_set
+from emperorctl.models.settings import Settings
 from emperorctl.models.status import Note, NoteType
-from emperorctl.models.tyranny import Tyranny
-from emperorctl.models.uwsgi_run import UwsgiRun
 from emperorctl.models.vassal import Owner
 from emperorctl.monitors.base import Monitor, MonitorContext
-from emperorctl.monitors.gate import Gate
 from emperorctl.monitors.registry import open_source
 from emperorctl.reconciler.api.addresses import Address
 from emperorctl.reconciler.api.commands import CommandSocket
@@ -47,18 +44,16 @@ from emperorctl.reconciler.controller import Controller
 from emperorctl.reconciler.desired import DesiredStore
 from emperorctl.reconciler.emperor import Emperor, Parts
 from emperorctl.reconciler.plan import Rules
-from emperorctl.reconciler.runtime.host import HostSettings, LocalHost
-from emperorctl.reconciler.runtime.lent import lent_rights
+from emperorctl.reconciler.runtime.host import LocalHost
+from emperorctl.reconciler.runtime.host_settings import HostSettings
 from emperorctl.reconciler.runtime.lock import acquire, instance_of
 from emperorctl.reconciler.runtime.ourselves import (
     become_subreaper,
-    hard_limits,
-    may_change_users,
     set_name,
     spare_from_oom,
 )
 from emperorctl.reconciler.runtime.phases import EmperorHooks
-from emperorctl.reconciler.runtime.spawn import ZygoteHandle, spawn_zygote
+from emperorctl.reconciler.runtime.spawn import ZygoteHandle
 from emperorctl.reconciler.runtime.trust import installation, weak_spots
 from emperorctl.reconciler.sources import Sources
 from emperorctl.reconciler.state import StateFile
@@ -113,13 +108,13 @@ def reign(orders: Orders, zygote: ZygoteHandle) -> int:
         if pidfile is not None:
             pidfile.write()
         owners = {0, os.geteuid()} | ({orders.renounced.uid} if orders.renounced is not None else set())
-        _make_private(orders.state_dir, owners)
-        _make_private(orders.log_dir, owners)
+        make_private(orders.state_dir, owners)
+        make_private(orders.log_dir, owners)
         # While it is still allowed.
         scores = spare_from_oom()
-        notes = _renounce(orders, orders.renounced, zygote) if orders.renounced is not None else []
+        notes = renounce(orders, orders.renounced, zygote) if orders.renounced is not None else []
         if told.emperor_tyrant:
-            _become_tyrant(zygote)
+            become_tyrant(zygote)
         asyncio.set_event_loop(loop)
         made = _Reign(orders, zygote, journal, scores)
         for note in notes:
@@ -132,65 +127,6 @@ def reign(orders: Orders, zygote: ZygoteHandle) -> int:
         if pidfile is not None:
             pidfile.remove()
         lock.release()
-
-
-def _renounce(orders: Orders, wanted: Renunciation, zygote: ZygoteHandle) -> list[Note]:
-    """Go on as another user: all that only root can do is done first. Raises UserError."""
-    from emperorctl.reconciler.runtime.paranoia import divide, give, renounce, require_readable
-
-    require_readable(wanted)
-    give(os.path.dirname(orders.socket), wanted, option="--socket", ours=(os.path.basename(orders.socket),))
-    give(orders.log_dir, wanted, option="--log-dir", ours=(".",))
-    give(orders.state_dir, wanted, option="--state-dir", ours=("state.json", os.path.basename(orders.log_dir)))
-    zygote.nursery = nursery = spawn_zygote(zygote.nofile)
-    ended = divide(instance_of(orders.socket), wanted, frozenset({os.getpid(), zygote.pid, nursery.pid}))
-    renounce(wanted, (zygote, nursery))
-    notes = [one.note() for one in ended]
-    if CAPABILITIES["setuid"] in wanted.kept and CAPABILITIES["kill"] not in wanted.kept:
-        text = "without the capability kill, vassals of other users get no signals: they are killed, not asked to stop"
-        notes.append(Note(NoteType.WARNING, "NoKill", f"{text} (--cap …,kill)"))
-    return notes
-
-
-def _become_tyrant(zygote: ZygoteHandle) -> None:
-    """See that tyrant mode is possible. Raises UserError."""
-    if not may_change_users(zygote.pid):
-        raise UserError(
-            "--emperor-tyrant needs the right to change users: start the Emperor as root, or with the capabilities"
-            " setuid and setgid"
-        )
-    if os.geteuid() == 0:
-        # Rights that are lent for a moment would come on top of what these groups may.
-        os.setgroups([])
-
-
-def _gate(told: Settings) -> Gate | None:
-    if not told.emperor_tyrant:
-        return None
-    tyranny = Tyranny(
-        nofollow=told.emperor_tyrant_nofollow,
-        follow=told.tyrant_follow,
-        init_groups=told.emperor_tyrant_initgroups,
-        emperor=os.geteuid(),
-        nice=os.getpriority(os.PRIO_PROCESS, 0),
-        limits=hard_limits(),
-    )
-    return Gate(tyranny, lent_rights)
-
-
-def _make_private(directory: str, owners: set[int]) -> None:
-    """Create a directory for this user alone; one that is there has to belong to one of `owners`. Raises UserError."""
-    try:
-        os.makedirs(directory, mode=0o700, exist_ok=True)
-        found = os.lstat(directory)
-    except OSError as error:
-        raise UserError(f"can't make {directory}: {error.strerror} (choose another place with --state-dir)") from None
-    if found.st_uid not in owners or found.st_mode & 0o022:
-        raise UserError(f"{directory} can be written by others: chown it to the Emperor's user and chmod it 700")
-
-
-def _words(text: str | None) -> tuple[str, ...]:
-    return tuple(word.strip() for word in text.split(",")) if text is not None else ()
 
 
 class _Reign:
@@ -229,36 +165,7 @@ class _Reign:
         self.controller.changed = self.board.change
         self.controller.forgotten = self.board.remove
         told = orders.settings
-        directory = told.emperor_on_demand_directory
-        run = UwsgiRun(
-            told.binary_path,
-            told.emperor_wrapper,
-            # A tenant's process is never given the Emperor's own standard error.
-            told.uwsgi_logs == "capture" or told.emperor_tyrant,
-            grace=told.emperor_curse_tolerance,
-            on_demand_extension=told.emperor_on_demand_extension,
-            on_demand_directory=os.path.abspath(directory) if directory else None,
-            on_demand_exec=told.emperor_on_demand_exec,
-            graceful=told.emperor_graceful_shutdown,
-            attributes=told.emperor_collect_attribute,
-            chdir_attribute=told.emperor_chdir_attr or "",
-            wrapper_attribute=told.emperor_wrapper_attr or "",
-            override=told.emperor_wrapper_override,
-            fallback=told.emperor_wrapper_fallback,
-            extra_extensions=told.emperor_extra_extension,
-            magic_exec=told.emperor_magic_exec,
-            config_pipe=told.emperor_force_config_pipe,
-            set=split_vassal_set(told.vassal_set)[1],
-            inherit_before=told.vassals_inherit_before,
-            include_before=told.vassals_include_before,
-            inherit=told.vassals_inherit,
-            include=told.vassals_include,
-            tyrant=told.emperor_tyrant,
-            clone=namespace_flags(_words(told.emperor_use_clone)),
-            capabilities=None
-            if told.emperor_cap is None
-            else tuple(sorted(capability_number(word) for word in _words(told.emperor_cap))),
-        )
+        run = run_of(told)
         layers = defaults_of(told.vassal_defaults, told.vassal_set)
         self.defaults: DefaultsWatch | None = None
         if not isinstance(layers, Layers):
@@ -273,7 +180,7 @@ class _Reign:
             watch=told.watch,
             nofollow=told.emperor_nofollow,
             layers=layers,
-            gate=_gate(told),
+            gate=gate_of(told),
         )
         self.monitors = [open_source(text, self.context) for text in told.emperor]
         if run.passed_files:

@@ -16,7 +16,8 @@ from emperorctl.models.status import Note
 from emperorctl.models.vassal import Kind, Launch, Logs, Vassal
 from emperorctl.reconciler.clock import SystemClock
 from emperorctl.reconciler.runtime.cgroups import find_place
-from emperorctl.reconciler.runtime.host import HostSettings, LocalHost
+from emperorctl.reconciler.runtime.host import LocalHost
+from emperorctl.reconciler.runtime.host_settings import HostSettings
 from emperorctl.reconciler.runtime.spawn import ZygoteHandle, spawn_zygote
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: switches users")

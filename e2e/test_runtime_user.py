@@ -21,7 +21,8 @@ zygote = spawn_zygote()
 from emperorctl.models.observed import LaunchState
 from emperorctl.models.vassal import Kind, Launch, Vassal
 from emperorctl.reconciler.clock import SystemClock
-from emperorctl.reconciler.runtime.host import HostSettings, LocalHost
+from emperorctl.reconciler.runtime.host import LocalHost
+from emperorctl.reconciler.runtime.host_settings import HostSettings
 
 def gone(pid):
     try:

@@ -227,9 +227,9 @@ def _overlap(ranges: list[tuple[int, int]]) -> bool:
 def meaning(fields: IsolationFields | None, network: NetworkFields | None) -> Isolation:
     """As everything else knows it. Raises PydanticCustomError for what the two say against each other."""
     if fields is None:
-        fields = IsolationFields()
         if network is None or network.host is not None:
             return DEFAULT
+        fields = IsolationFields()
     flags = namespace_flags(tuple(fields.namespaces))
     if network is not None and network.host is not None and flags & NET:
         message = "the network is the host's, and isolation.namespaces has one of its own"

@@ -37,7 +37,7 @@ _CPU = 1  # seconds, for a batch and for a file alone
 _BATCH_WALL = 1.0
 _ALONE_WALL = 10.0
 _AT_ONCE = 4  # batches of different owners
-_QUICK = 0.1  # seconds that a batch of ordinary files stays far below, …
+_QUICK = 0.3  # seconds that a batch of ordinary files stays below, on a busy machine too, …
 _DISTRUST = 60.0  # … and for how long one that does not is held against its owner
 _LAST_WORD = 5.0  # beyond the wall time: the process itself did not end the child
 

@@ -1,7 +1,7 @@
 """How orders and results travel between the Emperor and the parser's process: JSON and raw bytes, never pickle.
 
 Used by `outside` (the Emperor's end, which trusts nothing it reads) and `worker` (the other end).
-A job is one line of JSON (setting, orders without their data, sizes) followed by the files' bytes; a result is one
+A job is two lines of JSON (the setting; orders without their data, sizes) followed by the files' bytes; a result is one
 line of JSON for each file, in order.
 """
 
@@ -28,6 +28,8 @@ __all__ = ["MAX_RESULT", "decode_job", "decode_result", "encode_job", "encode_re
 MAX_RESULT = 8 * 1024 * 1024
 """The longest line of one result, in bytes."""
 
+_last: tuple[Setting | None, bytes] = (None, b"")
+
 
 @cache
 def _results() -> TypeAdapter[Parsed]:
@@ -41,6 +43,19 @@ def _runs() -> TypeAdapter[UwsgiRun]:
 
 def encode_job(orders: Sequence[Order], setting: Setting) -> bytes:
     """The bytes of a job."""
+    said = [[o.file, o.path, o.identity, o.inode, o.executable, o.on_demand, len(o.data)] for o in orders]
+    return b"".join([_encoded(setting), b"\n", json.dumps(said).encode(), b"\n", *(order.data for order in orders)])
+
+
+def _encoded(setting: Setting) -> bytes:
+    """A source's setting is the same for thousands of jobs."""
+    global _last
+    if _last[0] is not setting:
+        _last = setting, _encode(setting)
+    return _last[1]
+
+
+def _encode(setting: Setting) -> bytes:
     head: dict[str, Any] = {
         "source": setting.source,
         "vassals_dir": setting.vassals_dir,
@@ -49,20 +64,20 @@ def encode_job(orders: Sequence[Order], setting: Setting) -> bytes:
         "run": _runs().dump_python(setting.run, mode="json"),
         "facts": asdict(setting.facts),
         "layers": _layers_out(setting.layers),
-        "orders": [[o.file, o.path, o.identity, o.inode, o.executable, o.on_demand, len(o.data)] for o in orders],
     }
-    return b"".join([json.dumps(head).encode(), b"\n", *(order.data for order in orders)])
+    return json.dumps(head).encode()
 
 
 def decode_job(data: bytes) -> tuple[list[Order], Setting]:
     """The job in these bytes; from the Emperor, so it is taken as it is."""
     line, _, rest = data.partition(b"\n")
+    said, _, rest = rest.partition(b"\n")
     head = json.loads(line)
     run = _runs().validate_python(head["run"])
     facts, layers = Facts(**head["facts"]), _layers_in(head["layers"])
     setting = Setting(head["source"], head["vassals_dir"], head["working_dir"], run, facts, layers, head["moved"])
     orders, position = [], 0
-    for file, path, identity, inode, executable, on_demand, size in head["orders"]:
+    for file, path, identity, inode, executable, on_demand, size in json.loads(said):
         data = rest[position : position + size]
         orders.append(Order(file, path, identity, inode, data, executable, on_demand))
         position += size

@@ -19,21 +19,30 @@ import socket
 import sys
 import time
 
-from emperorctl.monitors.parsing import Parsed, parse, too_complex
-from emperorctl.monitors.wire import MAX_RESULT, decode_job, encode_result
+from emperorctl.models.uwsgi_run import UwsgiRun
+from emperorctl.monitors.parsing import Facts, Order, Parsed, Setting, parse, too_complex
+from emperorctl.monitors.wire import MAX_RESULT, decode_job, encode_job, encode_result
 
 __all__ = ["main"]
 
 _IDLE = 60.0
 _NOBODY = 65534
 _MEMORY = 256 * 1024 * 1024
+_SAMPLES = (
+    ("a.yaml", b"apiVersion: emperor/v1\nkind: Vassal\nspec: {command: [a]}\n"),
+    ("a.json", b'{"apiVersion": "emperor/v1", "kind": "Vassal", "spec": {"command": ["a"]}}'),
+    ("a.toml", b'apiVersion = "emperor/v1"\nkind = "Vassal"\nspec.command = ["a"]\n'),
+    ("a.ini", b"[uwsgi]\nchdir = /\n"),
+)
 
 
 def main() -> None:
     """Take jobs until the Emperor goes or there is nothing to do."""
     control = socket.socket(fileno=0)
-    encode_result(Parsed())  # builds the encoder once, before the forks
+    _warm_up()
     gc.freeze()
+    gc.disable()  # a job is over before there is anything to collect
+    memory = _address_space() + _MEMORY
     children: dict[int, tuple[int, float]] = {}  # pidfd -> pid, deadline
     waiter = select.poll()
     waiter.register(control, select.POLLIN)
@@ -48,12 +57,20 @@ def main() -> None:
                     signal.pidfd_send_signal(pidfd, signal.SIGKILL)
                 if pidfd in ready or now >= deadline:
                     _reap(children, pidfd, waiter)
-            if control.fileno() in ready and not _take(control, children, waiter):
+            if control.fileno() in ready and not _take(control, children, waiter, memory):
                 return
     finally:
         for pidfd in tuple(children):
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+
+
+def _warm_up() -> None:
+    """Have all that is made when it is first used made here, before the forks, not in each of them."""
+    setting = Setting("dir:///", "/", "/", UwsgiRun(), Facts())
+    for name, data in _SAMPLES:
+        orders, same = decode_job(encode_job([Order(name, f"/{name}", name, 0, data)], setting))
+        encode_result(parse(orders[0], same))
 
 
 def _timeout(children: dict[int, tuple[int, float]]) -> float:
@@ -69,7 +86,7 @@ def _reap(children: dict[int, tuple[int, float]], pidfd: int, waiter: select.pol
     os.close(pidfd)
 
 
-def _take(control: socket.socket, children: dict[int, tuple[int, float]], waiter: select.poll) -> bool:
+def _take(control: socket.socket, children: dict[int, tuple[int, float]], waiter: select.poll, memory: int) -> bool:
     message, fds, flags, _ = socket.recv_fds(control, 4096, 4)
     if not message:
         return False
@@ -86,7 +103,7 @@ def _take(control: socket.socket, children: dict[int, tuple[int, float]], waiter
     if pid == 0:
         code = 1
         try:
-            _work(_only(fds[0]), limits["cpu"])
+            _work(_only(fds[0]), limits["cpu"], memory)
             code = 0
         finally:
             os._exit(code)
@@ -105,9 +122,9 @@ def _only(fd: int) -> int:
     return 0
 
 
-def _work(fd: int, cpu: int) -> None:
+def _work(fd: int, cpu: int, memory: int) -> None:
     """The child's life: confine itself, read the job, answer file by file."""
-    _confine(cpu)
+    _confine(cpu, memory)
     chunks = []
     while chunk := os.read(fd, 1 << 18):
         chunks.append(chunk)
@@ -121,12 +138,11 @@ def _work(fd: int, cpu: int) -> None:
             view = view[os.write(fd, view) :]
 
 
-def _confine(cpu: int) -> None:
+def _confine(cpu: int, memory: int) -> None:
     os.chdir("/")
-    base = int(_statm().split()[0]) * resource.getpagesize()
     for limit, wish in (
         (resource.RLIMIT_CPU, cpu),
-        (resource.RLIMIT_AS, base + _MEMORY),
+        (resource.RLIMIT_AS, memory),
         (resource.RLIMIT_NOFILE, 16),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_CORE, 0),
@@ -142,9 +158,10 @@ def _confine(cpu: int) -> None:
             os._exit(1)
 
 
-def _statm() -> str:
+def _address_space() -> int:
+    """What this process has of it now, in bytes; a child begins with the same."""
     with open("/proc/self/statm", encoding="ascii") as file:
-        return file.read()
+        return int(file.read().split()[0]) * resource.getpagesize()
 
 
 if __name__ == "__main__":

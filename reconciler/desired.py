@@ -57,6 +57,8 @@ class DesiredStore:
         self._holders: dict[str, list[_FileKey]] = {}
         self._desired: dict[str, Desired] = {}
         self._listed: set[str] = set()
+        # Files that were there at the first listing of a source, and are still being parsed.
+        self._awaited: set[_FileKey] = set()
         self._suspended = set(suspended)
         self._troubles: dict[str, Problem] = {}
         self._zergs: dict[str, dict[str, int]] = {}
@@ -92,10 +94,18 @@ class DesiredStore:
             return
         for file in report.files:
             self._take_file(report.source, file)
+            self._awaited.discard((report.source, file.file))
         if report.present is not None:
-            for path in self._by_source.get(report.source, set()) - report.present:
+            known = self._by_source.get(report.source, set())
+            for path in known - report.present:
                 self._take_file(report.source, FileReport(path))
-            self._listed.add(report.source)
+            if report.source not in self._listed:
+                self._listed.add(report.source)
+                self._awaited |= {(report.source, path) for path in report.present - known}
+            elif self._awaited:
+                self._awaited -= {
+                    key for key in self._awaited if key[0] == report.source and key[1] not in report.present
+                }
 
     def order_reload(self, name: str) -> None:
         """A person wants `name` to reload, whatever the budgets say."""
@@ -300,7 +310,7 @@ class DesiredStore:
             name,
             source,
             file,
-            warm=source not in self._listed,
+            warm=source not in self._listed or (source, file) in self._awaited,
             conflict=self._conflict(name),
         )
         desired = replace(desired, source=source, file=file, owner=owner)

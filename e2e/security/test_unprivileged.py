@@ -131,7 +131,8 @@ from emperorctl.models.isolation import IPC, MOUNT, NET, PID, USER, UTS, Isolati
 from emperorctl.models.observed import LaunchState
 from emperorctl.models.vassal import Kind, Launch, Vassal
 from emperorctl.reconciler.clock import SystemClock
-from emperorctl.reconciler.runtime.host import HostSettings, LocalHost
+from emperorctl.reconciler.runtime.host import LocalHost
+from emperorctl.reconciler.runtime.host_settings import HostSettings
 from emperorctl.reconciler.runtime.zygote import procfs
 
 async def reign(directory):

@@ -13,8 +13,8 @@ import os
 import resource
 import signal
 import socket
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from emperorctl.models import late
@@ -31,6 +31,7 @@ from emperorctl.reconciler.runtime.descriptors import Reserve
 from emperorctl.reconciler.runtime.environment import Environments
 from emperorctl.reconciler.runtime.execs import Execs
 from emperorctl.reconciler.runtime.hooks import Means
+from emperorctl.reconciler.runtime.host_settings import HostSettings
 from emperorctl.reconciler.runtime.identity import Identities, Identity, IdentityError
 from emperorctl.reconciler.runtime.launcher import Fate, Launcher, Outcome, Prepared, Survivor
 from emperorctl.reconciler.runtime.limiting import Limiter
@@ -39,7 +40,7 @@ from emperorctl.reconciler.runtime.notify import NotifyDirectory
 from emperorctl.reconciler.runtime.orderbook import OrderBook
 from emperorctl.reconciler.runtime.ordering import Unusable, Where, socket_roles, write_order
 from emperorctl.reconciler.runtime.outlets import Outlet
-from emperorctl.reconciler.runtime.phases import EmperorHooks, Phases
+from emperorctl.reconciler.runtime.phases import Phases
 from emperorctl.reconciler.runtime.protocol import Channel
 from emperorctl.reconciler.runtime.runs import Order, Run, identities
 from emperorctl.reconciler.runtime.sockets import KeptSockets
@@ -47,34 +48,10 @@ from emperorctl.reconciler.runtime.spawn import ZygoteHandle
 from emperorctl.reconciler.runtime.tree import Trees
 from emperorctl.reconciler.runtime.zygote import procfs
 
-__all__ = ["HostSettings", "LocalHost"]
+__all__ = ["LocalHost"]
 
 
 _ENDS = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGABRT}
-
-
-@dataclass(frozen=True, slots=True)
-class HostSettings:
-    """`instance` names this Emperor across restarts (`lock.instance_of`); `log_dir` is made if missing.
-
-    `environ` is what uWSGI vassals inherit. `containment` is `auto`, `cgroup` or `tree`; the last two are for tests
-    and for hosts where the automatic choice is not wanted. `end_patience`: seconds that `close` waits for processes.
-    `notify_dir` is where notification sockets are made ("": below `log_dir`), `heartbeat` how often, in seconds, a
-    vassal that has one is told to speak (0: not told). `hooks` are those that are run for every vassal. `oom_scores`:
-    how ready the kernel is to end the zygote and a vassal when memory is short (None: as it was). `tyrant`: they are
-    of users who don't trust each other.
-    """
-
-    instance: str
-    log_dir: str
-    environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
-    containment: str = "auto"
-    end_patience: float = 5.0
-    notify_dir: str = ""
-    heartbeat: float = 30.0
-    hooks: EmperorHooks = EmperorHooks()
-    oom_scores: tuple[int | None, int | None] = (None, None)
-    tyrant: bool = False
 
 
 class LocalHost:

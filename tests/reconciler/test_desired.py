@@ -180,6 +180,20 @@ def test_only_the_first_snapshot_of_a_source_is_warm() -> None:
     assert a is not None and a.warm and b is not None and not b.warm
 
 
+def test_what_was_there_at_the_first_listing_is_warm_however_long_it_took_to_parse() -> None:
+    watched = Watched()
+    there = frozenset({"/1", "/2", "/3", "/4"})
+    watched.store.apply(Change(SOURCE, (report(native("a"), file="/1"),), there))
+    watched.store.apply(Change(SOURCE, (), there - {"/4"}))
+    for name, file in (("b", "/2"), ("c", "/3"), ("d", "/4"), ("e", "/5")):
+        watched.apply(report(native(name), file=file))
+    found = {name: desired.warm for name in "abcde" if (desired := watched.store.get(name))}
+    assert found == {"a": True, "b": True, "c": True, "d": False, "e": False}
+    watched.apply(FileReport("/2"), report(native("f"), file="/2"))
+    again = watched.store.get("f")
+    assert again is not None and not again.warm
+
+
 def test_suspension_is_remembered_for_names_that_are_not_there_yet() -> None:
     watched = Watched(suspended=("shop",))
     watched.apply(report(native()))
