@@ -86,20 +86,22 @@ def _maps(isolation: Isolation, identity: Identity, emperor: int) -> tuple[dict[
         every = (IdMap(0, 0, _ALL_IDS),)
         uids = every if emperor == 0 else (IdMap(0, identity.uid),)
         gids = every if emperor == 0 else (IdMap(0, identity.gid),)
-    # An Emperor that is not root may map one of each.
-    groups = sorted({identity.gid, *identity.groups}) if emperor == 0 else [identity.gid]
+    # An Emperor that is not root may map one of each, unless it has kept the right to become others, which it needs
+    # for a vassal of another user: whoever that is, it must not stay the Emperor's own user in there.
+    others = emperor == 0 or identity.switch
+    groups = sorted({identity.gid, *identity.groups}) if others else [identity.gid]
     uids = uids or (IdMap(identity.uid, identity.uid),)
     gids = gids or tuple(IdMap(gid, gid) for gid in groups)
-    maps = {"uid": _lines(uids), "gid": _lines(gids), "deny": emperor != 0}
+    maps = {"uid": _lines(uids), "gid": _lines(gids), "deny": not others}
     uid, gid = _inside(uids, identity.uid), _inside(gids, identity.gid)
     if uid is None:
         raise Unmapped(f"uidMap gives no id to the vassal's own user, {identity.uid} ({printable(identity.name)})")
     if gid is None:
         raise Unmapped(f"gidMap gives no id to the vassal's own group, {identity.gid}")
-    if emperor != 0 or not identity.switch:
+    if not identity.switch:
         return maps, None
-    others = [found for group in identity.groups if (found := _inside(gids, group)) is not None]
-    return maps, [uid, gid, others]
+    inside = [found for group in identity.groups if (found := _inside(gids, group)) is not None]
+    return maps, [uid, gid, inside]
 
 
 def _lines(maps: Sequence[IdMap]) -> str:
