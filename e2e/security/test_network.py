@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
+from e2e.conftest import usable_by_nobody
 from e2e.harness import Emperor, Household, alive, wait_for
 from e2e.security.inside import PYTHON, TENANT, launch, status_line, told
 
@@ -25,6 +26,7 @@ pytestmark = pytest.mark.as_root
 OUTSIDE = "10.9.9.1"
 """An address of the host that a vassal has to go out for."""
 SERVER = 8099
+NOBODY = 65534
 _WORLD = f"""
 set -e
 ip link set lo up
@@ -73,11 +75,22 @@ Make = Callable[..., "World"]
 
 
 class World(Emperor):
-    """An Emperor in a network of its own."""
+    """An Emperor in a network of its own, run as this user there."""
+
+    inner: int | None = None
 
     def command(self) -> list[str]:
         """The whole command line."""
-        return [*_TUNNEL, *super().command()]
+        who = f"--reuid={self.inner} --regid={self.inner} --clear-groups".split() if self.inner is not None else []
+        if who and not usable_by_nobody():
+            # Where it can't be read, the right to read is what makes this possible at all.
+            who += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+        return [*_TUNNEL, *(["setpriv", *who] if who else []), *super().command()]
+
+    def belongs_to(self, user: int) -> None:
+        """Have its directories be this user's."""
+        for path in (self.root, self.vassals):
+            os.chown(path, user, user)
 
     def inside(self, *command: str, timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
         """Run a command in the Emperor's network."""
@@ -140,7 +153,7 @@ def world(household: Household, request: pytest.FixtureRequest) -> Iterator[Make
         if program:
             (place / program).symlink_to(str(shutil.which(program)))
         # Nothing else of this kind: neither of the host's own programs is found by accident.
-        for tool in ("sh", "ip", "mount", "mknod", "unshare", "env"):
+        for tool in ("sh", "ip", "mount", "mknod", "unshare", "setpriv"):
             (place / tool).symlink_to(str(shutil.which(tool)))
         one.env["PATH"] = f"{Path(sys.executable).parent}:{place}"
         return one
@@ -153,7 +166,7 @@ def world(household: Household, request: pytest.FixtureRequest) -> Iterator[Make
 
 
 def _tools() -> bool:
-    return all(shutil.which(tool) for tool in ("unshare", "ip", "nsenter", "mount", "mknod"))
+    return all(shutil.which(tool) for tool in ("unshare", "ip", "nsenter", "mount", "mknod", "setpriv"))
 
 
 @pytest.mark.parametrize("isolation", [{}, {"namespaces": ["pid"], "privateTmp": True, "hostname": "jail"}])
@@ -369,3 +382,54 @@ def test_it_is_not_for_root(world: Make) -> None:
         lambda: "not for vassals that run as root (set spec.user)" in str(court.events("web")), what="refused"
     )
     assert not programs(court)
+
+
+def test_a_tenant_has_a_network_but_no_port_of_roots(world: Make) -> None:
+    court = world("--emperor-tyrant").start()
+    code = _ASK + _LISTEN
+    for name, port in (("high", 8080), ("low", 81)):
+        launch(court, name, code, network={"user": {"ports": [f"{port}:80"]}})
+        os.chown(court.vassals / f"{name}.yaml", TENANT, TENANT)
+    court.wait_running(f"high.{TENANT}")
+    court.wait_for(lambda: court.ask("127.0.0.1", 8080) == "within", what="it is reached")
+    assert set(only(court).uids()) == {TENANT}
+    said = "asks for port 81: in tyrant mode a file gets its owner's rights"
+    court.wait_for(lambda: said in str(court.objects()) + str(court.events()), what="the other one is refused")
+
+
+@pytest.mark.parametrize("isolation", [{}, {"namespaces": ["pid"], "privateTmp": True}])
+def test_an_ordinary_users_emperor_can_do_it(world: Make, isolation: dict[str, Any]) -> None:
+    court = world()
+    court.inner = NOBODY
+    court.belongs_to(NOBODY)
+    court.start()
+    court.serve(OUTSIDE)
+    code = f"""{_ASK}{_LISTEN}
+told["outside"] = attempt(ask, "{OUTSIDE}", {SERVER})
+"""
+    seen = told(court, "web", code, network={"user": {"ports": ["8080:80"]}}, isolation=isolation)
+    assert seen["outside"] == OUTSIDE
+    assert court.ask("127.0.0.1", 8080) == "within"
+    main = court.main_pid("web")
+    program = only(court)
+    assert set(program.uids()) == {NOBODY}
+    court.kill()
+    wait_for(lambda: not court.household.orphans(), what="nothing is left")
+    assert main is not None
+    assert not alive(main) and not alive(program.pid)
+
+
+def test_a_paranoid_emperor_can_do_it(world: Make) -> None:
+    caps = "setuid,setgid,kill,chown,dac_read_search,sys_admin,sys_chroot,setpcap,net_admin,sys_ptrace"
+    court = world("--uid", str(NOBODY), "--cap", caps)
+    court.belongs_to(NOBODY)
+    court.vassals.chmod(0o755)
+    court.start()
+    court.serve(OUTSIDE)
+    code = f"""{_ASK}
+told["outside"] = attempt(ask, "{OUTSIDE}", {SERVER})
+told["uid"] = os.getuid()
+"""
+    seen = told(court, "web", code, user=str(TENANT), network="user")
+    assert (seen["outside"], seen["uid"]) == (OUTSIDE, TENANT)
+    assert set(only(court).uids()) == {TENANT}
