@@ -37,6 +37,8 @@ ip link set up0 up
 ip route add default via 10.9.8.254 dev up0
 mount -t tmpfs -o mode=755 tmpfs /dev/net
 mknod -m 666 /dev/net/tun c 10 200
+echo "nameserver {OUTSIDE}" >/dev/net/resolv.conf
+if [ -e /etc/resolv.conf ]; then mount --bind /dev/net/resolv.conf /etc/resolv.conf; fi
 exec "$@"
 """
 _TUNNEL = ["unshare", "--net", "--mount", "--propagation", "private", "sh", "-c", _WORLD, "sh"]
@@ -68,8 +70,11 @@ threading.Thread(target=serve, daemon=True).start()
 """
 _ASK = """
 def ask(address, port):
-    with socket.create_connection((address, port), timeout=5) as client:
-        return client.recv(100).decode()
+    try:
+        with socket.create_connection((address, port), timeout=3) as client:
+            return client.recv(100).decode()
+    except TimeoutError:
+        return "nobody"
 """
 Make = Callable[..., "World"]
 
@@ -176,6 +181,7 @@ def test_it_goes_out_and_is_reached_at_its_ports_alone(world: Make, isolation: d
     code = f"""{_ASK}{_LISTEN}
 told["outside"] = attempt(ask, "{OUTSIDE}", {SERVER})
 told["loopback"] = attempt(ask, "127.0.0.1", {SERVER})
+told["gateway"] = attempt(ask, "10.9.8.254", {SERVER})
 told["links"] = sorted(name for _, name in socket.if_nameindex())
 told["open"] = descriptors()
 told["privileges"] = [line for line in read("/proc/self/status").splitlines() if line.startswith("Cap")]
@@ -185,7 +191,9 @@ told["uid"] = os.getuid()
     seen = told(court, "web", code, user=str(TENANT), network={"user": {"ports": ports}}, isolation=isolation)
     assert seen["outside"] == OUTSIDE
     assert seen["loopback"] == "ECONNREFUSED"
+    assert seen["gateway"] not in ("127.0.0.1", OUTSIDE)
     assert seen["links"] == ["lo", "up0"]
+    assert set(seen["open"]) <= {"0", "1", "2", "3"}  # the last is its own server
     assert seen["uid"] == TENANT
     assert court.ask("127.0.0.1", 8080) == "within"
     program = only(court)
@@ -233,6 +241,10 @@ for pid, who in (({program.pid}, "program"), ({minder}, "minder")):
 """
     seen = told(court, "other", code, user=str(TENANT))
     assert set(seen["program"]) | set(seen["minder"]) <= {"EACCES", "EPERM"}
+    # Nor can the vassal itself, in the same user namespace.
+    for pid in (minder, court.main_pid("web")):
+        done = court.cli("exec", "web", "--", PYTHON, "-c", f"print(open('/proc/{pid}/maps').read())")
+        assert ("PermissionError" in done.stderr) is (pid == minder), done.stderr
 
 
 @pytest.mark.parametrize("who", ["program", "minder"])
@@ -309,6 +321,29 @@ threading.Thread(target=serve, daemon=True).start()
         f"s.sendto(b'name', ('{OUTSIDE}', 5353)); print(s.recv(100))"
     )
     court.wait_for(lambda: "NAME" in court.inside(PYTHON, "-c", ask).stdout, what="an answer")
+
+
+@pytest.mark.parametrize(("program", "server"), [("pasta", "169.254.1.1"), ("slirp4netns", "10.0.2.3")])
+def test_the_program_answers_for_the_hosts_name_server(world: Make, program: str, server: str) -> None:
+    if not Path("/etc/resolv.conf").exists():
+        pytest.skip("no /etc/resolv.conf on this host")
+    court = world(program=program).start()
+    code = (
+        f"import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('{OUTSIDE}', 53))\n"
+        "while True: data, sender = s.recvfrom(600); s.sendto(data[:2] + b'answer', sender)"
+    )
+    court.household.spawn(["nsenter", "--net", "--target", str(court.pid), "--", PYTHON, "-c", code])
+    code = f"""
+client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+client.settimeout(1)
+while "answer" not in told:
+    try:
+        client.sendto(b"12" + bytes(10), ("{server}", 53))
+        told["answer"] = client.recv(100).decode()
+    except TimeoutError:
+        pass
+"""
+    assert told(court, "web", code, user=str(TENANT), network="user")["answer"] == "12answer"
 
 
 def test_hooks_and_commands_have_a_way_out_too(world: Make) -> None:
