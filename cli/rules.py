@@ -59,7 +59,7 @@ def gate_of(told: Settings) -> Gate | None:
     from emperorctl.models.tyranny import Tyranny
     from emperorctl.monitors.gate import Gate
     from emperorctl.reconciler.runtime.lent import lent_rights
-    from emperorctl.reconciler.runtime.ourselves import hard_limits
+    from emperorctl.reconciler.runtime.ourselves import hard_limits, may_change_users
     from emperorctl.reconciler.runtime.overflow import overflow
 
     tyranny = Tyranny(
@@ -71,7 +71,7 @@ def gate_of(told: Settings) -> Gate | None:
         limits=hard_limits(),
         unmapped=(overflow().uid, overflow().gid),
     )
-    return Gate(tyranny, lent_rights)
+    return Gate(tyranny, lent_rights if may_change_users(os.getpid()) else None)
 
 
 def _words(text: str | None) -> tuple[str, ...]:

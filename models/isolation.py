@@ -26,6 +26,7 @@ __all__ = [
     "IdMap",
     "Isolation",
     "Network",
+    "Port",
     "capability_names",
     "capability_number",
     "for_all",
@@ -55,10 +56,36 @@ _ALIASES = {"fs": "mount", "ns": "mount", "mnt": "mount"}
 
 
 class Network(StrEnum):
-    """What a vassal's network is: the host's, or one of its own with nothing but a loopback device."""
+    """What a vassal's network is: the host's, or its own: with nothing but a loopback device, or with a way out by a
+    program that runs as the vassal's user."""
 
     HOST = "host"
     NONE = "none"
+    USER = "user"
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A port `inside` that is reached at the host's port `outside` of `address` (empty: all of them). `protocol` is
+    tcp or udp."""
+
+    inside: int
+    outside: int
+    protocol: str = "tcp"
+    address: str = ""
+
+    @property
+    def where(self) -> str:
+        """As people write it."""
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{host}{':' if host else ''}{self.outside}/{self.protocol.upper()}"
+
+    def clashes(self, other: Port) -> bool:
+        """Whether only one of the two can be had."""
+        if (self.protocol, self.outside) != (other.protocol, other.outside):
+            return False
+        every = {"", "0.0.0.0", "::"}  # noqa: S104
+        return self.address == other.address or self.address in every or other.address in every
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +116,7 @@ class Isolation:
     the vassal's own ids stand for themselves. `capabilities` are the numbers of those it keeps; None: none for a
     user other than root, and what the Emperor has for root. `no_new_privileges`: no program that it runs gains any.
     `root_map`: in its user namespace it is root, and whoever it wants to be. `bound`: what root keeps, where
-    `capabilities` is None; None for all.
+    `capabilities` is None; None for all. `ports` are published, where the network is the user's.
     """
 
     namespaces: int = 0
@@ -110,6 +137,7 @@ class Isolation:
     init: bool = False
     root_map: bool = False
     bound: tuple[int, ...] | None = None
+    ports: tuple[Port, ...] = ()
 
 
 def for_all(flags: int, bound: tuple[int, ...] | None) -> Isolation | None:
@@ -127,7 +155,7 @@ def imposed(own: Isolation, flags: int, bound: tuple[int, ...] | None) -> Isolat
     new = flags & ~own.namespaces
     proc = own.proc or bool(new & PID)
     flags |= own.namespaces | (MOUNT if proc else 0)
-    network = Network.NONE if flags & NET else own.network
+    network = Network.NONE if flags & NET and own.network is Network.HOST else own.network
     return replace(own, namespaces=flags, proc=proc, network=network, init=bool(flags & PID), bound=bound)
 
 
@@ -160,19 +188,24 @@ def capability_names(numbers: tuple[int, ...]) -> list[str]:
     return [name for name, number in CAPABILITIES.items() if number in numbers]
 
 
-def raises_rights(isolation: Isolation) -> str:
+def raises_rights(isolation: Isolation, given: Isolation | None = None) -> str:
     """The field by which a vassal would come to more than its user has by himself; empty where there is none.
 
-    For whoever has to do with files of people that are not trusted.
+    For whoever has to do with files of people that are not trusted. `given` is what the administrator gives it.
     """
-    if isolation.capabilities:
+    given = given or _NOTHING_GIVEN
+    if set(isolation.capabilities or ()) - set(given.capabilities or ()):
         return "isolation.capabilities"
-    if not isolation.no_new_privileges:
-        # A program with set-user-id bits would trust files that the vassal has put in place of the host's.
+    if not isolation.no_new_privileges and replace(isolation, capabilities=given.capabilities) != given:
+        # A program with set-user-id bits would trust files that the vassal has put in place of the host's, which
+        # holds for those that it adds to what it is given, too.
         return "isolation.noNewPrivileges"
-    if isolation.chroot is not None:
+    if isolation.chroot not in (None, given.chroot):
         # It is entered with root's rights, whatever directories lie around it.
         return "isolation.chroot"
-    if isolation.uid_map or isolation.root_map:
+    if isolation.root_map or (isolation.uid_map and isolation.uid_map != given.uid_map):
         return "isolation.uidMap"
-    return "isolation.gidMap" if isolation.gid_map else ""
+    return "isolation.gidMap" if isolation.gid_map and isolation.gid_map != given.gid_map else ""
+
+
+_NOTHING_GIVEN = Isolation(no_new_privileges=True)

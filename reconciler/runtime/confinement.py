@@ -13,11 +13,14 @@ from typing import Any
 
 from emperorctl.models.isolation import CGROUP, MOUNT, NET, USER, IdMap, Isolation, Network, namespace_names
 from emperorctl.models.names import printable
+from emperorctl.reconciler.runtime import outlets
 from emperorctl.reconciler.runtime.identity import Identity
 
 __all__ = ["STEPS", "Unmapped", "explain", "write_isolation"]
 
-STEPS = frozenset({"namespaces", "maps", "hostname", "loopback", "mounts", "chroot", "keeper", "no_new_privs"})
+STEPS = frozenset(
+    {"namespaces", "maps", "hostname", "loopback", "mounts", "chroot", "keeper", "no_new_privs", "network"}
+)
 """The steps of a launch that are told of here."""
 
 _ALL_IDS = 2**32 - 1
@@ -46,7 +49,8 @@ def write_isolation(isolation: Isolation, identity: Identity, emperor: int, noti
         "maps": maps,
         "ids": ids,
         "hostname": isolation.hostname,
-        "loopback": bool(isolation.namespaces & NET) and isolation.network is Network.NONE,
+        "loopback": bool(isolation.namespaces & NET) and isolation.network is not Network.HOST,
+        "network": None,
         "scene": _scene(isolation, ids, emperor, notify) if isolation.namespaces & MOUNT else None,
         "kept": None if kept is None else list(kept),
         "asked": isolation.capabilities is not None or isolation.bound is not None,
@@ -82,20 +86,22 @@ def _maps(isolation: Isolation, identity: Identity, emperor: int) -> tuple[dict[
         every = (IdMap(0, 0, _ALL_IDS),)
         uids = every if emperor == 0 else (IdMap(0, identity.uid),)
         gids = every if emperor == 0 else (IdMap(0, identity.gid),)
-    # An Emperor that is not root may map one of each.
-    groups = sorted({identity.gid, *identity.groups}) if emperor == 0 else [identity.gid]
+    # An Emperor that is not root may map one of each, its own. Where it has the right to become somebody else, that
+    # right is needed for the maps, too, so that the zygote has it or the launch fails.
+    alone = emperor != 0 and not identity.switch
+    groups = [identity.gid] if alone else sorted({identity.gid, *identity.groups})
     uids = uids or (IdMap(identity.uid, identity.uid),)
     gids = gids or tuple(IdMap(gid, gid) for gid in groups)
-    maps = {"uid": _lines(uids), "gid": _lines(gids), "deny": emperor != 0}
+    maps = {"uid": _lines(uids), "gid": _lines(gids), "deny": alone}
     uid, gid = _inside(uids, identity.uid), _inside(gids, identity.gid)
     if uid is None:
         raise Unmapped(f"uidMap gives no id to the vassal's own user, {identity.uid} ({printable(identity.name)})")
     if gid is None:
         raise Unmapped(f"gidMap gives no id to the vassal's own group, {identity.gid}")
-    if emperor != 0 or not identity.switch:
+    if not identity.switch:
         return maps, None
-    others = [found for group in identity.groups if (found := _inside(gids, group)) is not None]
-    return maps, [uid, gid, others]
+    inside = [found for group in identity.groups if (found := _inside(gids, group)) is not None]
+    return maps, [uid, gid, inside]
 
 
 def _lines(maps: Sequence[IdMap]) -> str:
@@ -120,6 +126,8 @@ def explain(isolation: Isolation, report: Mapping[str, Any], *, root: bool) -> t
         return "NotPermitted", f"the ids of its user namespace can't be mapped: {words}", "" if root else remedy
     if step in ("mounts", "chroot"):
         return _mounts(report, number, words)
+    if step == "network":
+        return outlets.explain(isolation, report, number)
     if step == "hostname":
         return "IsolationFailed", f'its host can\'t be called "{isolation.hostname}": {words}', ""
     return "IsolationFailed", f"{step} failed: {words}", ""
@@ -129,12 +137,14 @@ def _namespaces(isolation: Isolation, number: int, words: str, *, root: bool) ->
     listed = ", ".join(namespace_names(isolation.namespaces))
     message = f"its namespaces ({listed}) can't be made: {words}"
     if number == errno.EPERM and not root and not isolation.namespaces & USER:
-        remedy = "run the Emperor as root, or add user to spec.isolation.namespaces"
+        remedy = "run the Emperor as root (with --uid: --cap …,sys_admin), or add user to spec.isolation.namespaces"
     elif number == errno.EPERM:
         remedy = (
             "allow user namespaces on this host: sysctl kernel.unprivileged_userns_clone=1 (Debian),"
             " kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu); in a container, they have to be allowed there"
         )
+        if isolation.init and not root:
+            remedy += "; where it is another user's, and the Emperor is not root, do without one of user and pid"
         if root and not isolation.namespaces & USER:
             remedy = "the Emperor needs CAP_SYS_ADMIN: in a container, it has to be given it"
     elif number in (errno.ENOSPC, errno.EUSERS):
