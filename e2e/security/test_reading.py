@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from e2e.harness import Emperor, alive
@@ -490,9 +489,6 @@ def test_bombs_of_some_tenants_hold_up_no_other(emperor: Make) -> None:
             native = name in ("key.toml", "laughs.yaml", "merge.yaml")
             shown = f"{stem}.{uid}" if native else str(path / name)
             e.wait_for(lambda shown=shown: reason(e, shown), what=f"{shown} is refused", timeout=60)  # type: ignore[misc]
-    # Of the Emperor's own time they take next to nothing: it is the parser that works.
-    used = psutil.Process(e.pid).cpu_times()
-    assert used.user + used.system < 8.0, used
     memory = sum(process.memory_info().rss for process in e.processes() if "emperorctl" in " ".join(process.cmdline()))
     assert memory < 500 * 1024 * 1024
 
