@@ -18,15 +18,20 @@ if TYPE_CHECKING:
 __all__ = ["defaults_of", "layers_of"]
 
 
-def defaults_of(file: str | None, settings: Iterable[str]) -> Defaults | Layers:
-    """The defaults' file, to be read; or, where there is none, the layers. Raises UserError."""
+def defaults_of(file: str | None, settings: Iterable[str], *, tyrant: bool = False) -> Defaults | Layers:
+    """The defaults' file, to be read; or, where there is none, the layers. `tyrant`: for tyrant mode. Raises
+    UserError."""
     native, _ = split_vassal_set(settings)
     if file is None and not native:
         return NO_LAYERS
     from emperorctl.monitors.defaults import Defaults, given_layers
 
     given = given_layers(native)
-    return given if file is None else Defaults(os.path.abspath(file), given)
+    if tyrant:
+        from emperorctl.models.tyranny import refuse_layers
+
+        refuse_layers(given)
+    return given if file is None else Defaults(os.path.abspath(file), given, tyrant)
 
 
 def layers_of(file: str | None, settings: Iterable[str]) -> Layers:

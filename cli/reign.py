@@ -166,7 +166,7 @@ class _Reign:
         self.controller.forgotten = self.board.remove
         told = orders.settings
         run = run_of(told)
-        layers = defaults_of(told.vassal_defaults, told.vassal_set)
+        layers = defaults_of(told.vassal_defaults, told.vassal_set, tyrant=told.emperor_tyrant)
         self.defaults: DefaultsWatch | None = None
         if not isinstance(layers, Layers):
             from emperorctl.monitors.defaults import DefaultsWatch

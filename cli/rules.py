@@ -59,7 +59,7 @@ def gate_of(told: Settings) -> Gate | None:
     from emperorctl.models.tyranny import Tyranny
     from emperorctl.monitors.gate import Gate
     from emperorctl.reconciler.runtime.lent import lent_rights
-    from emperorctl.reconciler.runtime.ourselves import hard_limits
+    from emperorctl.reconciler.runtime.ourselves import hard_limits, may_change_users
 
     tyranny = Tyranny(
         nofollow=told.emperor_tyrant_nofollow,
@@ -69,7 +69,7 @@ def gate_of(told: Settings) -> Gate | None:
         nice=os.getpriority(os.PRIO_PROCESS, 0),
         limits=hard_limits(),
     )
-    return Gate(tyranny, lent_rights)
+    return Gate(tyranny, lent_rights if may_change_users(os.getpid()) else None)
 
 
 def _words(text: str | None) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ __all__ = ["become_tyrant", "make_private", "renounce"]
 
 def renounce(orders: Orders, wanted: Renunciation, zygote: ZygoteHandle) -> list[Note]:
     """Go on as another user: all that only root can do is done first. Raises UserError."""
-    from emperorctl.reconciler.runtime.paranoia import divide, give, require_readable
+    from emperorctl.reconciler.runtime.paranoia import divide, give, require_readable, shortcomings
     from emperorctl.reconciler.runtime.paranoia import renounce as give_up
 
     require_readable(wanted)
@@ -38,7 +38,7 @@ def renounce(orders: Orders, wanted: Renunciation, zygote: ZygoteHandle) -> list
     if CAPABILITIES["setuid"] in wanted.kept and CAPABILITIES["kill"] not in wanted.kept:
         text = "without the capability kill, vassals of other users get no signals: they are killed, not asked to stop"
         notes.append(Note(NoteType.WARNING, "NoKill", f"{text} (--cap …,kill)"))
-    return notes
+    return [*notes, *shortcomings(tyrant=orders.settings.emperor_tyrant)]
 
 
 def become_tyrant(zygote: ZygoteHandle) -> None:

@@ -188,19 +188,24 @@ def capability_names(numbers: tuple[int, ...]) -> list[str]:
     return [name for name, number in CAPABILITIES.items() if number in numbers]
 
 
-def raises_rights(isolation: Isolation) -> str:
+def raises_rights(isolation: Isolation, given: Isolation | None = None) -> str:
     """The field by which a vassal would come to more than its user has by himself; empty where there is none.
 
-    For whoever has to do with files of people that are not trusted.
+    For whoever has to do with files of people that are not trusted. `given` is what the administrator gives it.
     """
-    if isolation.capabilities:
+    given = given or _NOTHING_GIVEN
+    if set(isolation.capabilities or ()) - set(given.capabilities or ()):
         return "isolation.capabilities"
-    if not isolation.no_new_privileges:
-        # A program with set-user-id bits would trust files that the vassal has put in place of the host's.
+    if not isolation.no_new_privileges and replace(isolation, capabilities=given.capabilities) != given:
+        # A program with set-user-id bits would trust files that the vassal has put in place of the host's, which
+        # holds for those that it adds to what it is given, too.
         return "isolation.noNewPrivileges"
-    if isolation.chroot is not None:
+    if isolation.chroot not in (None, given.chroot):
         # It is entered with root's rights, whatever directories lie around it.
         return "isolation.chroot"
-    if isolation.uid_map or isolation.root_map:
+    if isolation.root_map or (isolation.uid_map and isolation.uid_map != given.uid_map):
         return "isolation.uidMap"
-    return "isolation.gidMap" if isolation.gid_map else ""
+    return "isolation.gidMap" if isolation.gid_map and isolation.gid_map != given.gid_map else ""
+
+
+_NOTHING_GIVEN = Isolation(no_new_privileges=True)

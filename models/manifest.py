@@ -27,7 +27,7 @@ from emperorctl.models.manifest_isolation import meaning as isolation_meaning
 from emperorctl.models.manifest_network import effective_network
 from emperorctl.models.manifest_problems import problem_at, problem_of
 from emperorctl.models.merging import NO_LAYERS, Layers, Merged, origins
-from emperorctl.models.names import manifest_name
+from emperorctl.models.names import manifest_name, owned_name
 from emperorctl.models.source import Claim
 from emperorctl.models.vassal import (
     EMPTY,
@@ -92,12 +92,21 @@ def recognise(data: bytes, format: Format) -> Recognised:
 
 
 def read_manifests(  # noqa: PLR0913
-    data: bytes, format: Format, *, file: str, stem: str, place: Place, source: str, layers: Layers = NO_LAYERS
+    data: bytes,
+    format: Format,
+    *,
+    file: str,
+    stem: str,
+    place: Place,
+    source: str,
+    layers: Layers = NO_LAYERS,
+    owner: int | None = None,
 ) -> list[Claim]:
     """One claim for each document of a file.
 
     `file` is the path as shown to people, `stem` the name of a manifest that gives none, `source` the monitor's
-    address; `layers` are merged with what each document says. A document that is wrong but says its name is a claim
+    address; `layers` are merged with what each document says; `owner` is the uid by which vassals are called besides
+    their names, in tyrant mode. A document that is wrong but says its name is a claim
     with a problem; ConfigError means that the file as a whole can't be used: its syntax, a missing or wrong name, two
     documents of one name.
     """
@@ -118,7 +127,9 @@ def read_manifests(  # noqa: PLR0913
             raise ConfigError(problem)
         names[name] = document.line
         try:
-            vassal = _vassal(Merged(document, layers) if layers else document, name, place, file, source)
+            called = name if owner is None else owned_name(name, owner)
+            known = {"vassal.name": called, "vassal.monitor": source, "vassal.file": file}
+            vassal = _vassal(Merged(document, layers) if layers else document, name, place, known)
             claims.append(Claim(name, vassal=vassal))
         except ConfigError as error:
             claims.append(Claim(name, problem=error.problem.at(file, document.line)))
@@ -173,10 +184,9 @@ def require_known(document: Document) -> None:
     _require_known(document, "apiVersion", API_VERSIONS)
 
 
-def _vassal(document: Document, name: str, place: Place, file: str, source: str) -> Vassal:
+def _vassal(document: Document, name: str, place: Place, known: Mapping[str, str]) -> Vassal:
     require_known(document)
     data = dict(document.data)
-    known = {"vassal.name": name, "vassal.monitor": source, "vassal.file": file}
     expansion = Expansion(document, place, known)
     if "spec" in data:
         data["spec"] = expansion.of(data["spec"], ("spec",))
@@ -188,8 +198,8 @@ def _vassal(document: Document, name: str, place: Place, file: str, source: str)
     return Vassal(
         name=name,
         kind=Kind.NATIVE,
-        source=source,
-        file=file,
+        source=known["vassal.monitor"],
+        file=known["vassal.file"],
         launch=_launch(spec),
         reload=_reload(spec),
         stop=_stop_of(StopMethod.SIGNAL, spec.stop.signal, spec.stop.grace_period),

@@ -13,6 +13,7 @@ __all__ = [
     "is_label_name",
     "is_label_value",
     "manifest_name",
+    "owned_name",
     "printable",
     "the_one",
     "uwsgi_name",
@@ -53,6 +54,11 @@ def the_one(name: str, fits: Sequence[str]) -> str:
     if len(fits) > 1:
         raise Ambiguous(printable(name), fits)
     return fits[0]
+
+
+def owned_name(name: str, uid: int) -> str:
+    """What a manifest's vassal is called in tyrant mode: nobody can take the name of another owner's."""
+    return f"{name}.{uid}"
 
 
 def is_label_name(text: str) -> bool:

@@ -8,19 +8,21 @@ process becomes somebody else (`reconciler.runtime.zygote`).
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from types import MappingProxyType
+from typing import Any
 
 from emperorctl.models.errors import ConfigError, Problem
 from emperorctl.models.isolation import Isolation, raises_rights
 from emperorctl.models.limits import Limits
-from emperorctl.models.names import printable
+from emperorctl.models.merging import SET, Layers
+from emperorctl.models.names import owned_name, printable
 from emperorctl.models.patches import Patch
 from emperorctl.models.sockets import Address, Family, OnDemand
 from emperorctl.models.vassal import Hook, Hooks, Kind, Launch, Owner, Rlimit, Vassal
 
-__all__ = ["Tyranny", "govern", "owned_name", "refuse_options", "unfit"]
+__all__ = ["Tyranny", "govern", "refuse_layers", "refuse_options", "unfit"]
 
 ID_MAX = 2**31 - 1
 """The largest user or group id that a vassal may run as."""
@@ -47,6 +49,8 @@ _OPTIONS = frozenset(
 """Options of a uWSGI config that take root's rights: as its owner, uWSGI would pass over most of them in silence."""
 _EVERYBODYS = 100
 """The weight of a vassal that asks for none."""
+_NOTHING = Vassal(name="", kind=Kind.NATIVE, source="", file="", launch=Launch(command=()))
+"""What a vassal is given that is given nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,23 +88,22 @@ def unfit(owner: Owner, tyranny: Tyranny, file: str) -> Problem | None:
     return None
 
 
-def owned_name(name: str, owner: Owner) -> str:
-    """What a manifest's vassal is called: nobody can take the name of another owner's."""
-    return f"{name}.{owner.uid}"
-
-
-def govern(vassal: Vassal, owner: Owner, tyranny: Tyranny, *, granted: OnDemand | None = None) -> Vassal:
-    """The vassal as it runs for `owner`; `granted` are sockets that the administrator gave it.
+def govern(
+    vassal: Vassal, owner: Owner, tyranny: Tyranny, *, granted: OnDemand | None = None, given: Vassal | None = None
+) -> Vassal:
+    """The vassal as it runs for `owner`; `granted` are sockets that the administrator gave it, `given` is what it would
+    be if its file said nothing: all that is in there is the administrator's word.
 
     Raises ConfigError where it asks for more than its owner may.
     """
-    launch = vassal.launch
+    launch, allowed = vassal.launch, given or _NOTHING
+    granted = granted if given is None or given.on_demand is None else given.on_demand
     refusal = (
         _of_the_launch(launch)
-        or _of_its_priority(launch, tyranny)
+        or _of_its_priority(launch, tyranny, allowed.launch)
         or _of_the_patch(launch.patch)
-        or (_of_the_isolation(launch.isolation) if vassal.kind is Kind.NATIVE else None)
-        or _of_its_share(vassal.limits)
+        or (_of_the_isolation(launch.isolation, allowed.launch.isolation) if vassal.kind is Kind.NATIVE else None)
+        or (_of_its_share(vassal.limits) if vassal.limits.io_weight != allowed.limits.io_weight else None)
         or _of_the_hooks(vassal.hooks)
         or (_of_the_sockets(vassal.on_demand) if vassal.on_demand != granted else None)
     )
@@ -110,8 +113,39 @@ def govern(vassal: Vassal, owner: Owner, tyranny: Tyranny, *, granted: OnDemand 
     if on_demand is not None and on_demand != granted:
         on_demand = replace(on_demand, addresses=tuple(_bound_as(one, owner) for one in on_demand.addresses))
     launch = replace(launch, user=str(owner.uid), group=str(owner.gid), init_groups=tyranny.init_groups)
-    name = owned_name(vassal.name, owner) if vassal.kind is Kind.NATIVE else vassal.name
+    name = owned_name(vassal.name, owner.uid) if vassal.kind is Kind.NATIVE else vassal.name
     return replace(vassal, name=name, launch=launch, on_demand=on_demand, owner=owner)
+
+
+def refuse_layers(layers: Layers) -> None:
+    """Raise ConfigError where the administrator gives all vassals what tyrant mode has no place for.
+
+    Hooks of the Emperor's own would run with the environment and in the directory that a tenant chooses.
+    """
+    for data, where in ((layers.given, SET), (layers.defaults, layers.file)):
+        spec = data.get("spec")
+        if not isinstance(spec, Mapping):
+            continue
+        for key in spec.keys() & {"user", "group"}:
+            message = "in tyrant mode a vassal runs as the owner of its file, whatever is given to all"
+            raise ConfigError(Problem(_REASON, message, "remove it", file=where, field=f"spec.{key}"))
+        for path in _switches(spec.get("hooks"), "spec.hooks"):
+            message = "a tenant chooses the environment and the directory of its vassal's hooks"
+            remedy = "remove it, or use --vassals-stop-hook"
+            raise ConfigError(Problem(_REASON, message, remedy, file=where, field=path))
+
+
+def _switches(value: Any, path: str) -> Iterator[str]:
+    """Where hooks are to run as the Emperor."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if key != "asEmperor":
+                yield from _switches(inner, f"{path}.{key}")
+            elif inner is not False:
+                yield f"{path}.asEmperor"
+    elif isinstance(value, list | tuple):
+        for index, inner in enumerate(value):
+            yield from _switches(inner, f"{path}[{index}]")
 
 
 def refuse_options(options: Iterable[tuple[str, str]]) -> None:
@@ -141,12 +175,12 @@ def _of_the_launch(launch: Launch) -> Problem | None:
     return None
 
 
-def _of_its_priority(launch: Launch, tyranny: Tyranny) -> Problem | None:
-    if launch.nice is not None and launch.nice < max(0, tyranny.nice):
+def _of_its_priority(launch: Launch, tyranny: Tyranny, given: Launch) -> Problem | None:
+    if launch.nice is not None and launch.nice < max(0, tyranny.nice) and launch.nice != given.nice:
         return _forbidden("spec.nice", f"asks for {launch.nice}", f"use a number from {max(0, tyranny.nice)}")
     for limit in launch.rlimits:
         highest = tyranny.limits.get(limit.name)
-        if highest is not None and _above(limit, highest):
+        if highest is not None and _above(limit, highest) and limit not in given.rlimits:
             return _forbidden(f"spec.rlimits.{limit.name}", "asks for more than the Emperor's own hard limit",
                               f"use {highest} at most")  # fmt: skip
     return None
@@ -164,14 +198,20 @@ def _of_its_share(limits: Limits) -> Problem | None:
     return None
 
 
-def _of_the_isolation(isolation: Isolation | None) -> Problem | None:
+def _of_the_isolation(isolation: Isolation | None, given: Isolation | None) -> Problem | None:
     """Of a native vassal; a uWSGI config can't ask for any, so there it is the administrator's."""
+    allowed = given.ports if given is not None else ()
     for index, port in enumerate(isolation.ports if isolation is not None else ()):
-        if port.outside < PORT_MIN:
+        if port.outside < PORT_MIN and port not in allowed:
             where = f"spec.network.user.ports[{index}].hostPort"
             return _forbidden(where, f"asks for port {port.outside}", f"use a port from {PORT_MIN}")
-    field = raises_rights(isolation) if isolation is not None else "isolation"
-    return _forbidden(f"spec.{field}", "asks for rights over others") if field else None
+    field = raises_rights(isolation, given) if isolation is not None else "isolation"
+    if not field:
+        return None
+    remedy = "remove it"
+    if field == "isolation.noNewPrivileges" and given is not None and not given.no_new_privileges:
+        remedy = "the administrator gives this to vassals that add nothing of their own to spec.isolation and network"
+    return _forbidden(f"spec.{field}", "asks for rights over others", remedy)
 
 
 def _of_the_patch(patch: Patch | None) -> Problem | None:

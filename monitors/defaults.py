@@ -18,6 +18,7 @@ from emperorctl.models.manifest import FORMATS
 from emperorctl.models.merging import NO_LAYERS, Layers
 from emperorctl.models.names import printable
 from emperorctl.models.status import Note, NoteType
+from emperorctl.models.tyranny import refuse_layers
 from emperorctl.models.vassal_defaults import read_defaults
 from emperorctl.models.vassal_set import read_settings
 from emperorctl.monitors.base import Shared, Warn
@@ -43,10 +44,12 @@ def given_layers(native: tuple[str, ...]) -> Layers:
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """One such file. `path` is absolute; `given` is what was set besides, and goes over it."""
+    """One such file. `path` is absolute; `given` is what was set besides, and goes over it. `tyrant`: it is for tyrant
+    mode."""
 
     path: str
     given: Layers = NO_LAYERS
+    tyrant: bool = False
 
     def load(self) -> Layers:
         """All layers as of now. Raises ConfigError: file, line, what is wrong, what to do."""
@@ -77,7 +80,10 @@ class Defaults:
             message = f"is no manifest by its name; expected one of {known}"
             raise ConfigError(Problem("InvalidName", message, "rename it", file=shown))
         layers = read_defaults(content.data, form, file=shown, place=_place(self.path))
-        return replace(layers, given=self.given.given)
+        layers = replace(layers, given=self.given.given)
+        if self.tyrant:
+            refuse_layers(layers)
+        return layers
 
 
 def _place(path: str) -> Place:

@@ -6,6 +6,7 @@ Made and used by `files` alone, so that it need not know which of the two it is.
 from __future__ import annotations
 
 import os
+from functools import partial
 
 from emperorctl.models.errors import Problem
 from emperorctl.models.names import printable
@@ -13,8 +14,9 @@ from emperorctl.models.sockets import OnDemand, parse_address
 from emperorctl.models.status import Note, NoteType
 from emperorctl.models.vassal import Owner
 from emperorctl.monitors.base import MonitorContext
-from emperorctl.monitors.gate import Ground
-from emperorctl.monitors.parsing import Order, Parsed
+from emperorctl.monitors.gate import Grants, Ground
+from emperorctl.monitors.parsing import Order, Parsed, Setting
+from emperorctl.monitors.parsing import administered as administered_manifest
 from emperorctl.monitors.reading import Busy, Content, Entry, Gone, Unusable, read
 
 __all__ = ["Entrance"]
@@ -64,19 +66,24 @@ class Entrance:
         return found
 
     def judge(
-        self, parsed: Parsed, owner: Owner | None, order: Order, *, granted_in: str | None = None
+        self, parsed: Parsed, owner: Owner | None, order: Order, setting: Setting, *, administered: bool = False
     ) -> tuple[Parsed, Owner | None]:
         """What a file may claim of that, and whose it is; in tyrant mode alone, owners count.
 
-        `granted_in`: its on-demand address is the administrator's, and relative to this directory where it is so.
+        `administered`: its on-demand address is the administrator's.
         """
         gate = self._context.gate
         if gate is None:
             return parsed, None
         granted = None
-        if order.on_demand and granted_in is not None and parsed.problem is None:
-            granted = OnDemand((parse_address(order.on_demand, granted_in or None),))
-        return gate.govern(parsed, owner, order, granted), owner
+        if order.on_demand and administered and parsed.problem is None:
+            granted = OnDemand((parse_address(order.on_demand, setting.working_dir or None),))
+        grants = Grants(granted, partial(administered_manifest, order, setting))
+        return gate.govern(parsed, owner, order, grants), owner
+
+    def called_by(self, owner: int) -> int | None:
+        """The uid by which the manifests of this owner are called: in tyrant mode alone."""
+        return None if self._context.gate is None else owner
 
     def _complain(self, path: str, complaint: str) -> None:
         if self._complaints.get(path, "") == complaint:

@@ -297,6 +297,7 @@ class FileMonitor:
             case Content():
                 owner = Owner(found.uid, found.gid)
                 order = self._order(file, found.fingerprint.inode, found.data)
+                order = replace(order, owner=self._entrance.called_by(found.uid))
                 if found.mode & 0o111:
                     order = replace(order, executable=True)
                 refused = refused_name(order)
@@ -435,8 +436,8 @@ class FileMonitor:
 
     def _report(self, file: File, parsed: Parsed, order: Order, facts: _Facts) -> FileReport | None:
         touch = (facts.touch[0], facts.touch[0]) if self._context.nofollow else facts.touch
-        granted_in = (self._setting.working_dir or "") if self._on_demand.administered else None
-        parsed, owner = self._entrance.judge(parsed, facts.owner, order, granted_in=granted_in)
+        administered = self._on_demand.administered
+        parsed, owner = self._entrance.judge(parsed, facts.owner, order, self._setting, administered=administered)
         report = FileReport(file.shown, parsed.claims, parsed.problem, parsed.fallback_name, touch, facts.digest, owner)
         if report == file.report and _origins(report) == _origins(file.report):
             return None

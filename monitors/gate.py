@@ -17,11 +17,11 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 from emperorctl.models.errors import ConfigError, Problem
-from emperorctl.models.names import printable
+from emperorctl.models.names import owned_name, printable
 from emperorctl.models.sockets import OnDemand
 from emperorctl.models.source import Claim
-from emperorctl.models.tyranny import Tyranny, govern, owned_name, unfit
-from emperorctl.models.vassal import Kind, Owner
+from emperorctl.models.tyranny import Tyranny, govern, unfit
+from emperorctl.models.vassal import Kind, Owner, Vassal
 from emperorctl.monitors.parsing import Order, Parsed
 from emperorctl.monitors.reading import (
     Busy,
@@ -38,7 +38,7 @@ from emperorctl.monitors.reading import (
     unusable,
 )
 
-__all__ = ["PLACE_REASONS", "Gate", "Ground", "Lend"]
+__all__ = ["PLACE_REASONS", "Gate", "Grants", "Ground", "Lend"]
 
 PLACE_REASONS = frozenset({"UnsafeDirectory", "HardLink"})
 """Reasons to refuse a file that may pass without any change of the file itself."""
@@ -49,6 +49,15 @@ Lend = Callable[[int, int], AbstractContextManager[None]]
 _OTHERS = stat.S_IWGRP | stat.S_IWOTH
 _HOLD = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+
+
+@dataclass(frozen=True, slots=True)
+class Grants:
+    """What the administrator gives the vassals of one file: `sockets`, and by a manifest's name all that it would come
+    to if it said nothing."""
+
+    sockets: OnDemand | None
+    given: Callable[[str], Vassal | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +96,19 @@ class Ground:
 
 
 class Gate:
-    """`lend`: see `Lend`."""
+    """`lend`: see `Lend`; None where the Emperor may not do that, so that links of tenants can't be followed."""
 
-    def __init__(self, tyranny: Tyranny, lend: Lend) -> None:
+    def __init__(self, tyranny: Tyranny, lend: Lend | None) -> None:
         self.tyranny = tyranny
         self._lend = lend
+
+    def _rights(self, owner: os.stat_result, *, own: bool) -> AbstractContextManager[None]:
+        """Those of this link's owner, or where `own` is true the Emperor's. Raises PermissionError."""
+        if own or (self._lend is None and owner.st_uid in (0, self.tyranny.emperor)):
+            return nullcontext()
+        if self._lend is None:
+            raise PermissionError(errno.EPERM, "the rights of another user can't be taken on")
+        return self._lend(owner.st_uid, owner.st_gid)
 
     # Directories
 
@@ -124,7 +141,7 @@ class Gate:
                 return os.dup(held), own, None
             to = os.readlink("", dir_fd=held)
             trusted = own.st_uid in (0, self.tyranny.emperor) or self.tyranny.follow
-            with nullcontext() if trusted else self._lend(own.st_uid, own.st_gid):
+            with self._rights(own, own=trusted):
                 below = os.open(to, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd)
             about = os.fstat(below)
             if trusted or about.st_uid == own.st_uid:
@@ -181,7 +198,7 @@ class Gate:
             if not link:
                 return self._read_held(held, own, entry, ground, (limit, lease_on))
             # As text, of the inode that is held: what the name leads to by now is another's matter.
-            with nullcontext() if self.tyranny.follow else self._lend(own.st_uid, own.st_gid):
+            with self._rights(own, own=self.tyranny.follow):
                 target = os.open(os.readlink("", dir_fd=held), os.O_PATH | os.O_CLOEXEC, dir_fd=entry.directory)
                 return self._read_held(target, own, entry, ground, (limit, lease_on))
         except OSError as error:
@@ -189,6 +206,10 @@ class Gate:
                 return Busy()  # somebody holds a lease on it
             owner = Owner(own.st_uid, own.st_gid) if self.tyranny.nofollow or not link else None
             problem = refused(error, entry, link=link)
+            if link and error.errno == errno.EPERM and self._lend is None:
+                message = "is a tenant's link, and this Emperor can't follow it with that tenant's rights"
+                remedy = "put the file itself there, or run the Emperor as root, without --uid"
+                problem = Problem("PermissionDenied", message, remedy, file=entry.shown)
             seen = look(entry.directory, entry.name) if error.errno == errno.EACCES else None
             fingerprint = seen[0] if seen is not None else nowhere(error, own)
             return Unusable(problem, fingerprint, (own.st_mtime_ns, fingerprint.mtime), owner)
@@ -251,23 +272,38 @@ class Gate:
 
     # What files say
 
-    def govern(self, parsed: Parsed, owner: Owner | None, order: Order, granted: OnDemand | None) -> Parsed:
+    def govern(self, parsed: Parsed, owner: Owner | None, order: Order, grants: Grants) -> Parsed:
         """What a file claims, as its owner may; with `owner` None nobody knows whose it is, and it claims nothing."""
         if owner is None:
             return parsed if not parsed.claims else Parsed((), parsed.problem, parsed.fallback_name)
         fallback = parsed.fallback_name
         if fallback and fallback != printable(order.identity):
-            fallback = owned_name(fallback, owner)
-        claims = tuple(self._governed(claim, owner, order, granted) for claim in parsed.claims)
+            fallback = owned_name(fallback, owner.uid)
+        claims = tuple(self._governed(claim, owner, order, grants) for claim in parsed.claims)
         return Parsed(claims, parsed.problem, fallback)
 
-    def _governed(self, claim: Claim, owner: Owner, order: Order, granted: OnDemand | None) -> Claim:
+    def _governed(self, claim: Claim, owner: Owner, order: Order, grants: Grants) -> Claim:
         vassal = claim.vassal
-        native = vassal.kind is Kind.NATIVE if vassal is not None else claim.name != printable(order.identity)
-        name = owned_name(claim.name, owner) if native else claim.name
+        file = printable(order.identity)
+        # A section of a uWSGI config is called by its file, as is the whole.
+        native = (
+            vassal.kind is Kind.NATIVE
+            if vassal is not None
+            else claim.name != file and not claim.name.startswith(f"{file}:")
+        )
+        name = owned_name(claim.name, owner.uid) if native else claim.name
         if vassal is None:
             return replace(claim, name=name)
         try:
-            return Claim(name, govern(vassal, owner, self.tyranny, granted=granted))
+            # Most ask for nothing that has to be given to them.
+            if not native or vassal.on_demand is None:
+                return Claim(name, govern(vassal, owner, self.tyranny, granted=grants.sockets))
+        except ConfigError as error:
+            if not native or (given := grants.given(claim.name)) is None:
+                return Claim(name, problem=error.problem)
+        else:
+            given = grants.given(claim.name)
+        try:
+            return Claim(name, govern(vassal, owner, self.tyranny, given=given))
         except ConfigError as error:
             return Claim(name, problem=error.problem)

@@ -6,6 +6,7 @@ parsers end here. Not in here: reading, and the choice of where to parse (`files
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -23,12 +24,13 @@ from emperorctl.models.tyranny import refuse_options
 from emperorctl.models.uwsgi import UwsgiConfig
 from emperorctl.models.uwsgi_includes import LOADERS, Node, circle, reads
 from emperorctl.models.uwsgi_run import UwsgiRun, uwsgi_vassal
+from emperorctl.models.vassal import Vassal
 from emperorctl.monitors.placeholders import Reach
 
 if TYPE_CHECKING:
     from emperorctl.models.uwsgi_sections import Part
 
-__all__ = ["Facts", "Order", "Parsed", "Setting", "parse", "refused_name", "too_complex", "unparsed"]
+__all__ = ["Facts", "Order", "Parsed", "Setting", "administered", "parse", "refused_name", "too_complex", "unparsed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ class Order:
     """One file to parse. `file` is its path as shown, `path` the real one, `identity` its id as a uWSGI vassal.
 
     `executable`: somebody may execute it. `on_demand` is the address that starts it as a uWSGI vassal, as it was
-    found written; empty if it always runs.
+    found written; empty if it always runs. `owner` is the uid that its vassals are called by, in tyrant mode.
     """
 
     file: str
@@ -79,6 +81,7 @@ class Order:
     data: bytes
     executable: bool = False
     on_demand: str = ""
+    owner: int | None = None
 
     @property
     def extension(self) -> str:
@@ -98,6 +101,28 @@ class Parsed:
     claims: tuple[Claim, ...] = ()
     problem: Problem | None = None
     fallback_name: str = ""
+
+
+def administered(order: Order, setting: Setting, name: str) -> Vassal | None:
+    """What a manifest of this name would come to that said nothing: all of that is given by the administrator. None
+    where he gives nothing, or nothing that is right.
+
+    Whatever depends on the file, or would have to be looked up with its owner's rights, is not his word.
+    """
+    if not setting.layers:
+        return None
+    place = replace(_place(replace(order, path="", identity="", inode=0), setting), environment=None, content=None)
+    silent = json.dumps({"apiVersion": manifest.API_VERSIONS[0], "kind": "Vassal", "spec": {"command": ["-"]}}).encode()
+    try:
+        (claim,) = manifest.read_manifests(
+            silent, "json", file="", stem=name, place=place, source=setting.source, layers=setting.layers,
+            owner=order.owner,
+        )  # fmt: skip
+        if claim.vassal is None:
+            return None
+        return impose(claim.vassal, setting.run.clone, setting.run.capabilities)
+    except ConfigError:
+        return None
 
 
 def refused_name(order: Order) -> Parsed | None:
@@ -166,6 +191,7 @@ def _claims(order: Order, setting: Setting, own: bool) -> list[Claim]:
         ),
         source=setting.source,
         layers=setting.layers,
+        owner=order.owner,
     )
     if kind == "unknown":  # it parses, and says of itself neither the one nor the other
         raise ConfigError(

@@ -43,7 +43,7 @@ def _runs() -> TypeAdapter[UwsgiRun]:
 
 def encode_job(orders: Sequence[Order], setting: Setting) -> bytes:
     """The bytes of a job."""
-    said = [[o.file, o.path, o.identity, o.inode, o.executable, o.on_demand, len(o.data)] for o in orders]
+    said = [[o.file, o.path, o.identity, o.inode, o.executable, o.on_demand, o.owner, len(o.data)] for o in orders]
     return b"".join([_encoded(setting), b"\n", json.dumps(said).encode(), b"\n", *(order.data for order in orders)])
 
 
@@ -77,9 +77,9 @@ def decode_job(data: bytes) -> tuple[list[Order], Setting]:
     facts, layers = Facts(**head["facts"]), _layers_in(head["layers"])
     setting = Setting(head["source"], head["vassals_dir"], head["working_dir"], run, facts, layers, head["moved"])
     orders, position = [], 0
-    for file, path, identity, inode, executable, on_demand, size in json.loads(said):
+    for file, path, identity, inode, executable, on_demand, owner, size in json.loads(said):
         data = rest[position : position + size]
-        orders.append(Order(file, path, identity, inode, data, executable, on_demand))
+        orders.append(Order(file, path, identity, inode, data, executable, on_demand, owner))
         position += size
     return orders, setting
 

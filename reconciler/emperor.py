@@ -91,16 +91,24 @@ class Emperor:
         return self._bureau.write(controller.records, now)
 
     def resolve(self, name: str) -> str:
-        """The vassal meant by `name`: that very name, or the one that has it with an extension.
+        """The vassal meant by `name`: that very name, or the one that has it with an extension or, in tyrant mode, with
+        an owner's uid.
 
         Raises NotFound, or Ambiguous.
         """
-        return the_one(name, self.fits(name))
+        return the_one(name, self.fits(name) or self._owned(name))
 
     def fits(self, name: str) -> list[str]:
-        """Every full name that `name` may mean."""
+        """Every full name that `name` may mean, whoever asks. Costs the same however many vassals there are."""
         records = self._parts.controller.records
         return [full for full in (name, *(name + extension for extension in _EXTENSIONS)) if full in records]
+
+    def _owned(self, name: str) -> list[str]:
+        """Those that are called so by their owners, all of them looked at; for whoever sees all."""
+        if not self._parts.tyrant:
+            return []
+        start, skip = f"{name}.", len(name) + 1
+        return [full for full in self._parts.controller.records if full.startswith(start) and full[skip:].isdecimal()]
 
     def owner(self, name: str) -> int | None:
         """The uid that a vassal runs as. None where that is not known, or while what is wanted, what was launched and

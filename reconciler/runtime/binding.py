@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from emperorctl.models.errors import Problem
 from emperorctl.models.sockets import Address, Family
-from emperorctl.reconciler.runtime.lent import lent_rights
+from emperorctl.reconciler.runtime.lent import NotLent, lent_rights
 
 __all__ = ["Bound", "CannotListen", "Ids", "bind", "broken", "retire", "tend", "waiting"]
 
@@ -261,6 +261,10 @@ def _replaced(address: Address) -> CannotListen:
 
 def _refused(address: Address, error: OSError) -> CannotListen:
     uid = os.geteuid() if address.bound_as is None else address.bound_as[0]
+    if isinstance(error, NotLent):
+        message = f"{address} would have to be made with the rights of user id {uid}, which this Emperor has not"
+        remedy = "listen at a port or an abstract address, or run the Emperor as root, without --uid"
+        return CannotListen(Problem("NotPermitted", message, remedy))
     match error.errno:
         case errno.EADDRINUSE:
             return _in_use(address)

@@ -86,13 +86,13 @@ def _maps(isolation: Isolation, identity: Identity, emperor: int) -> tuple[dict[
         every = (IdMap(0, 0, _ALL_IDS),)
         uids = every if emperor == 0 else (IdMap(0, identity.uid),)
         gids = every if emperor == 0 else (IdMap(0, identity.gid),)
-    # An Emperor that is not root may map one of each, unless it has kept the right to become others, which it needs
-    # for a vassal of another user: whoever that is, it must not stay the Emperor's own user in there.
-    others = emperor == 0 or identity.switch
-    groups = sorted({identity.gid, *identity.groups}) if others else [identity.gid]
+    # An Emperor that is not root may map one of each, its own. Where it has the right to become somebody else, that
+    # right is needed for the maps, too, so that the zygote has it or the launch fails.
+    alone = emperor != 0 and not identity.switch
+    groups = [identity.gid] if alone else sorted({identity.gid, *identity.groups})
     uids = uids or (IdMap(identity.uid, identity.uid),)
     gids = gids or tuple(IdMap(gid, gid) for gid in groups)
-    maps = {"uid": _lines(uids), "gid": _lines(gids), "deny": not others}
+    maps = {"uid": _lines(uids), "gid": _lines(gids), "deny": alone}
     uid, gid = _inside(uids, identity.uid), _inside(gids, identity.gid)
     if uid is None:
         raise Unmapped(f"uidMap gives no id to the vassal's own user, {identity.uid} ({printable(identity.name)})")
@@ -100,8 +100,8 @@ def _maps(isolation: Isolation, identity: Identity, emperor: int) -> tuple[dict[
         raise Unmapped(f"gidMap gives no id to the vassal's own group, {identity.gid}")
     if not identity.switch:
         return maps, None
-    inside = [found for group in identity.groups if (found := _inside(gids, group)) is not None]
-    return maps, [uid, gid, inside]
+    others = [found for group in identity.groups if (found := _inside(gids, group)) is not None]
+    return maps, [uid, gid, others]
 
 
 def _lines(maps: Sequence[IdMap]) -> str:
@@ -137,12 +137,14 @@ def _namespaces(isolation: Isolation, number: int, words: str, *, root: bool) ->
     listed = ", ".join(namespace_names(isolation.namespaces))
     message = f"its namespaces ({listed}) can't be made: {words}"
     if number == errno.EPERM and not root and not isolation.namespaces & USER:
-        remedy = "run the Emperor as root, or add user to spec.isolation.namespaces"
+        remedy = "run the Emperor as root (with --uid: --cap …,sys_admin), or add user to spec.isolation.namespaces"
     elif number == errno.EPERM:
         remedy = (
             "allow user namespaces on this host: sysctl kernel.unprivileged_userns_clone=1 (Debian),"
             " kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu); in a container, they have to be allowed there"
         )
+        if isolation.init and not root:
+            remedy += "; where it is another user's, and the Emperor is not root, do without one of user and pid"
         if root and not isolation.namespaces & USER:
             remedy = "the Emperor needs CAP_SYS_ADMIN: in a container, it has to be given it"
     elif number in (errno.ENOSPC, errno.EUSERS):

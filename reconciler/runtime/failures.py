@@ -64,6 +64,9 @@ def explain(vassal: Vassal, report: Mapping[str, Any], at: float) -> LaunchFailu
         if number == errno.EMFILE:
             remedy = "raise the Emperor's limit on open files (ulimit -n, or LimitNOFILE= in its unit)"
         transient = True
+    elif step == "enter" and number in (errno.EACCES, errno.EPERM):
+        reason, message = "NotPermitted", "this Emperor may not go where the vassal's process is"
+        remedy = "run it as root, or let --cap keep sys_ptrace, sys_admin and sys_chroot, too"
     else:
         detail = _words(number) if number else str(report.get("detail", ""))
         reason, message, remedy = "LaunchFailed", f"{step} failed: {printable(detail)}", ""

@@ -13,22 +13,26 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["lent_rights"]
+__all__ = ["NotLent", "lent_rights"]
 
 _SAME = -1
 # PyDLL: another thread of ours has no business in between. glibc changes these ids of the calling thread alone.
 _libc = ctypes.PyDLL(None)
 
 
+class NotLent(PermissionError):
+    """This process may not take on another user's rights."""
+
+
 @contextmanager
 def lent_rights(uid: int, gid: int) -> Iterator[None]:
-    """Within this context, this thread has the rights of `uid` and `gid` on files. Raises PermissionError."""
+    """Within this context, this thread has the rights of `uid` and `gid` on files. Raises NotLent."""
     before = _libc.setfsgid(_SAME), _libc.setfsuid(_SAME)
     try:
         _libc.setfsgid(gid)
         _libc.setfsuid(uid)
         if (_libc.setfsgid(_SAME), _libc.setfsuid(_SAME)) != (gid, uid):
-            raise PermissionError(errno.EPERM, f"can't take on the rights of {uid}:{gid}")
+            raise NotLent(errno.EPERM, f"can't take on the rights of {uid}:{gid}")
         yield
     finally:
         _libc.setfsuid(before[1])

@@ -19,13 +19,24 @@ from typing import Any
 
 from emperorctl.models.capabilities import CAPABILITIES
 from emperorctl.models.errors import UserError
+from emperorctl.models.status import Note, NoteType
 from emperorctl.reconciler.runtime import cgroups, controllers
 from emperorctl.reconciler.runtime.controllers import Unavailable
 from emperorctl.reconciler.runtime.leftovers import Leftover, end_leftovers
 from emperorctl.reconciler.runtime.spawn import ZygoteHandle
 from emperorctl.reconciler.runtime.zygote import clone, orders, rights
 
-__all__ = ["EMPERORS_OWN", "Renunciation", "divide", "give", "renounce", "renunciation", "require_readable", "who"]
+__all__ = [
+    "EMPERORS_OWN",
+    "Renunciation",
+    "divide",
+    "give",
+    "renounce",
+    "renunciation",
+    "require_readable",
+    "shortcomings",
+    "who",
+]
 
 EMPERORS_OWN = frozenset(
     {"kill", "chown", "fowner", "dac_override", "dac_read_search", "net_bind_service", "sys_ptrace", "sys_resource"}
@@ -137,6 +148,25 @@ def renounce(wanted: Renunciation, zygotes: Iterable[ZygoteHandle]) -> None:
         clone.no_new_privileges()
     except (OSError, rights.Refused) as error:
         raise UserError(f"--uid: can't become {wanted.name}: {error}") from None
+
+
+def shortcomings(*, tyrant: bool) -> list[Note]:
+    """What such an Emperor can't do here that one of root's could, for its log; to be asked when the rights are gone.
+    `tyrant`: it reigns in tyrant mode."""
+    found = []
+    if cgroups.find_place() is None:
+        text = (
+            "there is no writable cgroup v2: what vassals of other users leave running can only be found by session and"
+            " process tree, and ended only with the capability kill (see emperorctl doctor)"
+        )
+        found.append(Note(NoteType.WARNING, "NoControlGroup", text))
+    if tyrant:
+        text = (
+            "tenants' rights can't be taken on with --uid: their links and Unix sockets of their onDemand are refused;"
+            " their files, ports and abstract sockets are not"
+        )
+        found.append(Note(NoteType.WARNING, "NoLinks", text))
+    return found
 
 
 def who(zygote: int) -> dict[str, Any]:

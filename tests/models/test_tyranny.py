@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from emperorctl.models.errors import ConfigError
-from emperorctl.models.isolation import NET, USER, IdMap, Isolation, Network, Port
+from emperorctl.models.isolation import NET, USER, Bind, IdMap, Isolation, Network, Port
 from emperorctl.models.limits import Limits
+from emperorctl.models.merging import Layers
 from emperorctl.models.patches import Patch
 from emperorctl.models.sockets import OnDemand, parse_address
-from emperorctl.models.tyranny import _HARMLESS, _LOOKED_INTO, Tyranny, govern, owned_name, refuse_options, unfit
+from emperorctl.models.tyranny import _HARMLESS, _LOOKED_INTO, Tyranny, govern, refuse_layers, refuse_options, unfit
 from emperorctl.models.vassal import Hook, Hooks, Launch, Owner, Rlimit, Vassal
 from tests.fakes import vassals
 from tests.fakes.vassals import uwsgi
@@ -190,13 +191,93 @@ def test_options_of_configs(option: str) -> None:
     refuse_options([("master", "true"), ("env", "uid=1"), ("exec-as-user", "id")])
 
 
-def test_names_end_with_their_owner() -> None:
-    assert owned_name("shop", ALICE) == "shop.1001"
-    assert owned_name("shop.1001", Owner(7, 7)) != owned_name("shop", ALICE)
-
-
 def test_a_network_of_its_own_with_ports_that_anybody_may_have_is_no_right() -> None:
     vassal = native()
     isolation = Isolation(NET | USER, no_new_privileges=True, network=Network.USER, ports=(Port(80, 1024),))
     asked = replace(vassal, launch=replace(vassal.launch, isolation=isolation))
     assert govern(asked, ALICE, TYRANNY).launch.isolation == isolation
+
+
+# What the administrator gives
+
+
+def isolated(**fields: Any) -> Vassal:
+    """One with this isolation."""
+    vassal = native()
+    return replace(
+        vassal, launch=replace(vassal.launch, isolation=replace(Isolation(no_new_privileges=True), **fields))
+    )
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"capabilities": (10,)},
+        {"no_new_privileges": False},
+        {"chroot": "/srv/jail"},
+        {"namespaces": 0x1000_0000, "uid_map": (IdMap(0, 100_000, 9),)},
+        {"namespaces": 0x1000_0000, "gid_map": (IdMap(0, 100_000, 9),)},
+    ],
+)
+def test_isolation_that_is_given_is_not_asked_for(fields: dict[str, Any]) -> None:
+    assert refused(isolated(**fields))
+    assert govern(isolated(**fields), ALICE, TYRANNY, given=isolated(**fields))
+    # Also with what takes nothing from anybody, except where programs with set-user-id bits would be deceived by it.
+    more = fields | {"binds": (Bind("/home/alice/a", "/etc/a"),)}
+    if "no_new_privileges" in fields:
+        with pytest.raises(ConfigError) as refusal:
+            govern(isolated(**more), ALICE, TYRANNY, given=isolated(**fields))
+        assert "nothing of their own" in refusal.value.problem.remedy
+    else:
+        assert govern(isolated(**more), ALICE, TYRANNY, given=isolated(**fields))
+
+
+def test_what_goes_beyond_what_is_given_is_refused() -> None:
+    given = isolated(capabilities=(10,), chroot="/srv/jail")
+    for more in ({"capabilities": (10, 21)}, {"chroot": "/srv"}, {"no_new_privileges": False}):
+        with pytest.raises(ConfigError):
+            govern(isolated(**more), ALICE, TYRANNY, given=given)
+    assert govern(isolated(capabilities=()), ALICE, TYRANNY, given=given)
+
+
+def test_priority_limits_and_sockets_that_are_given() -> None:
+    def made(nice: int, nofile: int, weight: int, where: str) -> Vassal:
+        vassal = native(limits=Limits(io_weight=weight), on_demand=demand(where))
+        launch = replace(vassal.launch, nice=nice, rlimits=(Rlimit("nofile", nofile, nofile),))
+        return replace(vassal, launch=launch)
+
+    given = made(-5, 4096, 200, "127.0.0.1:80")
+    governed = govern(given, ALICE, TYRANNY, given=given)
+    assert governed.on_demand == given.on_demand
+    for other in (
+        made(-6, 4096, 200, "127.0.0.1:80"),
+        made(-5, 4097, 200, "127.0.0.1:80"),
+        made(-5, 4096, 201, "127.0.0.1:80"),
+        made(-5, 4096, 200, "127.0.0.1:81"),
+    ):
+        with pytest.raises(ConfigError):
+            govern(other, ALICE, TYRANNY, given=given)
+
+
+def test_hooks_as_the_emperor_are_never_given() -> None:
+    vassal = native(hooks=Hooks(pre_start=(Hook(("true",), 1.0, as_emperor=True),)))
+    with pytest.raises(ConfigError):
+        govern(vassal, ALICE, TYRANNY, given=vassal)
+
+
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        ({"user": "www-data"}, "spec.user"),
+        ({"group": "www-data"}, "spec.group"),
+        ({"hooks": {"preStart": {"command": ["a"], "asEmperor": True}}}, "spec.hooks.preStart.asEmperor"),
+        ({"hooks": {"postStop": [{"command": ["a"], "asEmperor": "%(x)"}]}}, "spec.hooks.postStop[0].asEmperor"),
+    ],
+)
+def test_what_can_not_be_given_to_all(spec: dict[str, Any], field: str) -> None:
+    for layers, where in ((Layers(given={"spec": spec}), "--vassal-set"), (Layers({"spec": spec}, file="f"), "f")):
+        with pytest.raises(ConfigError) as refusal:
+            refuse_layers(layers)
+        assert (refusal.value.problem.field, refusal.value.problem.file) == (field, where)
+    harmless = {"nice": 1, "hooks": {"preStart": [{"command": ["a"]}, {"command": ["a"], "asEmperor": False}]}}
+    refuse_layers(Layers({"spec": harmless}, {"metadata": {}}))

@@ -12,7 +12,7 @@ from emperorctl.models.merging import Layers
 from emperorctl.models.patches import Patch
 from emperorctl.models.source import Claim
 from emperorctl.models.uwsgi_run import UwsgiRun, zerg_vassal
-from emperorctl.monitors.parsing import Facts, Order, Parsed, Setting, parse, refused_name, unparsed
+from emperorctl.monitors.parsing import Facts, Order, Parsed, Setting, administered, parse, refused_name, unparsed
 from emperorctl.monitors.wire import decode_job, decode_result, encode_job, encode_result
 from tests.monitors.recorder import INI, MANIFEST
 
@@ -368,3 +368,32 @@ def test_a_given_working_directory_is_that_of_all_who_give_none() -> None:
     assert claim.vassal
     assert claim.vassal.launch.working_dir == "/own"
     assert decode_job(encode_job([], there))[1] == there
+
+
+def test_what_the_administrator_gives_to_a_manifest_that_says_nothing() -> None:
+    asked = {"spec": {"nice": -5, "isolation": {"hostname": "%(vassal.name)", "chroot": "/srv/%(vassal.name)"}}}
+    given = replace(SETTING, layers=Layers(given=asked), run=replace(SETTING.run, capabilities=(10,)))
+    found = administered(replace(order("a.yaml", ""), owner=1001), given, "shop")
+    assert found and found.launch.nice == -5 and found.launch.isolation
+    isolation = found.launch.isolation
+    assert (isolation.hostname, isolation.chroot, isolation.bound) == ("shop.1001", "/srv/shop.1001", (10,))
+    # It is the same word that the file itself is merged with.
+    asks = replace(order("a.yaml", MANIFEST.format("%(vassal.name)")), owner=1001)
+    [claim] = parse(asks, given).claims
+    assert claim.name == "a" and claim.vassal and claim.vassal.launch.command[1] == "a.1001"
+    assert decode_job(encode_job([asks], given))[0] == [asks]
+    assert administered(order("a.yaml", ""), SETTING, "shop") is None
+
+
+@pytest.mark.parametrize("value", ["/srv/%(root)", "$(HOME)/x", "@(/etc/hostname)"])
+def test_what_the_file_or_its_owner_decides_is_not_the_administrators(value: str) -> None:
+    given = replace(SETTING, layers=Layers(given={"spec": {"isolation": {"chroot": value}}}))
+    assert administered(order("a.yaml", ""), given, "shop") is None
+
+
+def test_a_path_of_the_file_is_not_the_administrators() -> None:
+    given = replace(SETTING, layers=Layers(given={"spec": {"isolation": {"chroot": "/jails%d"}}}))
+    [claim] = parse(order("a.yaml", MANIFEST.format(1)), given).claims
+    found = administered(order("a.yaml", ""), given, "a")
+    assert claim.vassal and claim.vassal.launch.isolation
+    assert found is None or found.launch.isolation != claim.vassal.launch.isolation

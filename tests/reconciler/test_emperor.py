@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,19 @@ def test_an_exact_name_goes_before_one_with_an_extension(court: Court) -> None:
     court.realm.bring_up(uwsgi("shop.ini"))
     court.realm.bring_up(native("shop"))
     assert court.emperor.resolve("shop") == "shop"
+
+
+def test_in_tyrant_mode_a_name_may_leave_out_its_owner(court: Court) -> None:
+    for name in ("shop.1001", "blog.1001", "blog.1002", "web.eu.1001"):
+        court.realm.bring_up(native(name))
+    with pytest.raises(NotFound):
+        court.emperor.resolve("shop")
+    court.emperor._parts = replace(court.emperor._parts, tyrant=True)
+    assert [court.emperor.resolve(name) for name in ("shop", "web.eu")] == ["shop.1001", "web.eu.1001"]
+    with pytest.raises(Ambiguous):
+        court.emperor.resolve("blog")
+    with pytest.raises(NotFound):
+        court.emperor.resolve("web")
 
 
 def test_a_stop_is_kept_and_a_start_ends_it(court: Court) -> None:

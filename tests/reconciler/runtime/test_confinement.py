@@ -71,18 +71,20 @@ def test_own_ids_stand_for_themselves() -> None:
     assert found["ids"] == [33, 34, [34, 35]]
 
 
-def test_an_emperor_that_has_kept_the_right_to_become_others_does_so_in_a_user_namespace_too() -> None:
-    found = order(Isolation(USER), WEB, emperor=1000)
-    assert found["maps"] == {"uid": "33 33 1\n", "gid": "34 34 1\n35 35 1\n", "deny": False}
-    assert found["ids"] == [33, 34, [34, 35]]
-
-
 def test_an_ordinary_user_maps_itself_and_changes_to_nobody() -> None:
     found = order(Isolation(USER), OWN, emperor=1000)
     assert found["maps"] == {"uid": "1000 1000 1\n", "gid": "1001 1001 1\n", "deny": True}
     assert found["ids"] is None
     found = order(Isolation(USER, root_map=True), OWN, emperor=1000)
     assert (found["maps"]["uid"], found["maps"]["gid"]) == ("0 1000 1\n", "0 1001 1\n")
+
+
+def test_an_emperor_with_the_right_to_it_makes_others_vassals_theirs_in_user_namespaces_too() -> None:
+    """In paranoid mode: nobody else's vassal may be left with the Emperor's own user."""
+    found = order(Isolation(USER), WEB, emperor=1000)
+    assert found["ids"] == [33, 34, [34, 35]] and not found["maps"]["deny"]
+    found = order(Isolation(USER, root_map=True), WEB, emperor=1000)
+    assert (found["maps"]["uid"], found["ids"][:2]) == ("0 33 1\n", [0, 0])
 
 
 def test_whom_it_becomes_is_said_in_the_ids_of_its_namespace() -> None:
