@@ -26,6 +26,7 @@ __all__ = [
     "IdMap",
     "Isolation",
     "Network",
+    "Port",
     "capability_names",
     "capability_number",
     "for_all",
@@ -55,10 +56,36 @@ _ALIASES = {"fs": "mount", "ns": "mount", "mnt": "mount"}
 
 
 class Network(StrEnum):
-    """What a vassal's network is: the host's, or one of its own with nothing but a loopback device."""
+    """What a vassal's network is: the host's, or its own: with nothing but a loopback device, or with a way out by a
+    program that runs as the vassal's user."""
 
     HOST = "host"
     NONE = "none"
+    USER = "user"
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A port `inside` that is reached at the host's port `outside` of `address` (empty: all of them). `protocol` is
+    tcp or udp."""
+
+    inside: int
+    outside: int
+    protocol: str = "tcp"
+    address: str = ""
+
+    @property
+    def where(self) -> str:
+        """As people write it."""
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{host}{':' if host else ''}{self.outside}/{self.protocol.upper()}"
+
+    def clashes(self, other: Port) -> bool:
+        """Whether only one of the two can be had."""
+        if (self.protocol, self.outside) != (other.protocol, other.outside):
+            return False
+        every = {"", "0.0.0.0", "::"}  # noqa: S104
+        return self.address == other.address or self.address in every or other.address in every
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +116,7 @@ class Isolation:
     the vassal's own ids stand for themselves. `capabilities` are the numbers of those it keeps; None: none for a
     user other than root, and what the Emperor has for root. `no_new_privileges`: no program that it runs gains any.
     `root_map`: in its user namespace it is root, and whoever it wants to be. `bound`: what root keeps, where
-    `capabilities` is None; None for all.
+    `capabilities` is None; None for all. `ports` are published, where the network is the user's.
     """
 
     namespaces: int = 0
@@ -110,6 +137,7 @@ class Isolation:
     init: bool = False
     root_map: bool = False
     bound: tuple[int, ...] | None = None
+    ports: tuple[Port, ...] = ()
 
 
 def for_all(flags: int, bound: tuple[int, ...] | None) -> Isolation | None:
@@ -127,7 +155,7 @@ def imposed(own: Isolation, flags: int, bound: tuple[int, ...] | None) -> Isolat
     new = flags & ~own.namespaces
     proc = own.proc or bool(new & PID)
     flags |= own.namespaces | (MOUNT if proc else 0)
-    network = Network.NONE if flags & NET else own.network
+    network = Network.NONE if flags & NET and own.network is Network.HOST else own.network
     return replace(own, namespaces=flags, proc=proc, network=network, init=bool(flags & PID), bound=bound)
 
 

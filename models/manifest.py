@@ -24,6 +24,7 @@ from emperorctl.models.manifest_fields import UNLIMITED, FromFile, LimitPair, Ma
 from emperorctl.models.manifest_hooks import HookStep
 from emperorctl.models.manifest_isolation import effective as effective_isolation
 from emperorctl.models.manifest_isolation import meaning as isolation_meaning
+from emperorctl.models.manifest_network import effective_network
 from emperorctl.models.manifest_problems import problem_at, problem_of
 from emperorctl.models.merging import NO_LAYERS, Layers, Merged, origins
 from emperorctl.models.names import manifest_name, owned_name
@@ -290,7 +291,10 @@ def _effective(spec: Spec) -> dict[str, Any]:
         out["suspend"] = True
     if resources := spec.resources.effective():
         out["resources"] = resources
-    out["isolation"] = effective_isolation(isolation_meaning(spec.isolation, spec.network))
+    isolation = isolation_meaning(spec.isolation, spec.network)
+    out["isolation"] = effective_isolation(isolation)
+    if (network := effective_network(isolation)) is not None:
+        out["network"] = network
     return out
 
 

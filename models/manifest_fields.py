@@ -380,7 +380,8 @@ class Spec(Fields):
         None, description="What it is kept apart from; without it, nothing but new privileges."
     )
     network: NetworkField | None = Field(
-        None, description="host, or none: a network of its own with nothing but a loopback device. host if unset."
+        None,
+        description="host (if unset); none: its own, with nothing but loopback; or user: its own, with a way out.",
     )
 
     @model_validator(mode="after")

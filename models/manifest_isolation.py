@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 
@@ -32,6 +32,7 @@ from emperorctl.models.isolation import (
     namespace_flags,
     namespace_names,
 )
+from emperorctl.models.manifest_network import NetworkField, NetworkFields
 from emperorctl.models.manifest_values import Fields, described, expected, refused, schema_of, text
 from emperorctl.models.names import printable
 from emperorctl.models.vassal import Vassal
@@ -110,15 +111,6 @@ def _bind_of(item: str) -> dict[str, Any]:
 Path = Annotated[str, PlainValidator(_path), schema_of(type="string", pattern="^/")]
 PathBelow = Annotated[str, PlainValidator(_below_root), schema_of(type="string", pattern="^/.")]
 Paths = Annotated[list[Path], Field(max_length=_PATHS_MAX)]
-
-
-def _network(value: Any) -> Any:
-    if value == "user":
-        raise refused("user is not supported yet", "write none for no network, or host for that of the host")
-    return value
-
-
-NetworkField = Annotated[Literal["host", "none"], BeforeValidator(_network)]
 
 
 class BindFields(Fields):
@@ -232,18 +224,22 @@ def _overlap(ranges: list[tuple[int, int]]) -> bool:
     return any(first + count > second for (first, count), (second, _) in pairwise(ordered))
 
 
-def meaning(fields: IsolationFields | None, network: NetworkField | None) -> Isolation:
+def meaning(fields: IsolationFields | None, network: NetworkFields | None) -> Isolation:
     """As everything else knows it. Raises PydanticCustomError for what the two say against each other."""
     if fields is None:
-        if network in (None, "host"):
+        if network is None or network.host is not None:
             return DEFAULT
         fields = IsolationFields()
     flags = namespace_flags(tuple(fields.namespaces))
-    if network == "host" and flags & NET:
+    if network is not None and network.host is not None and flags & NET:
         message = "the network is the host's, and isolation.namespaces has one of its own"
         raise refused(message, "write network: none, or remove net from the namespaces", key="network")
-    if network == "none":
+    if network is not None and network.host is None:
         flags |= NET
+    user = network.user if network is not None else None
+    if user is not None:
+        # It owns the network: the program that is its way out has rights over it, and over nothing else.
+        flags |= USER
     if fields.hostname is not None:
         flags |= UTS
     if fields.uid_map or fields.gid_map:
@@ -271,8 +267,9 @@ def meaning(fields: IsolationFields | None, network: NetworkField | None) -> Iso
         if fields.capabilities is None
         else tuple(sorted({CAPABILITIES[name] for name in fields.capabilities})),
         no_new_privileges=fields.no_new_privileges,
-        network=Network.NONE if flags & NET else Network.HOST,
+        network=Network.USER if user is not None else Network.NONE if flags & NET else Network.HOST,
         init=bool(flags & PID),
+        ports=tuple(one.port for one in user.ports) if user is not None else (),
     )
 
 

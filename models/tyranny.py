@@ -200,6 +200,11 @@ def _of_its_share(limits: Limits) -> Problem | None:
 
 def _of_the_isolation(isolation: Isolation | None, given: Isolation | None) -> Problem | None:
     """Of a native vassal; a uWSGI config can't ask for any, so there it is the administrator's."""
+    allowed = given.ports if given is not None else ()
+    for index, port in enumerate(isolation.ports if isolation is not None else ()):
+        if port.outside < PORT_MIN and port not in allowed:
+            where = f"spec.network.user.ports[{index}].hostPort"
+            return _forbidden(where, f"asks for port {port.outside}", f"use a port from {PORT_MIN}")
     field = raises_rights(isolation, given) if isolation is not None else "isolation"
     if not field:
         return None

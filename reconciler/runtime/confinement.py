@@ -13,11 +13,14 @@ from typing import Any
 
 from emperorctl.models.isolation import CGROUP, MOUNT, NET, USER, IdMap, Isolation, Network, namespace_names
 from emperorctl.models.names import printable
+from emperorctl.reconciler.runtime import outlets
 from emperorctl.reconciler.runtime.identity import Identity
 
 __all__ = ["STEPS", "Unmapped", "explain", "write_isolation"]
 
-STEPS = frozenset({"namespaces", "maps", "hostname", "loopback", "mounts", "chroot", "keeper", "no_new_privs"})
+STEPS = frozenset(
+    {"namespaces", "maps", "hostname", "loopback", "mounts", "chroot", "keeper", "no_new_privs", "network"}
+)
 """The steps of a launch that are told of here."""
 
 _ALL_IDS = 2**32 - 1
@@ -46,7 +49,8 @@ def write_isolation(isolation: Isolation, identity: Identity, emperor: int, noti
         "maps": maps,
         "ids": ids,
         "hostname": isolation.hostname,
-        "loopback": bool(isolation.namespaces & NET) and isolation.network is Network.NONE,
+        "loopback": bool(isolation.namespaces & NET) and isolation.network is not Network.HOST,
+        "network": None,
         "scene": _scene(isolation, ids, emperor, notify) if isolation.namespaces & MOUNT else None,
         "kept": None if kept is None else list(kept),
         "asked": isolation.capabilities is not None or isolation.bound is not None,
@@ -96,8 +100,8 @@ def _maps(isolation: Isolation, identity: Identity, emperor: int) -> tuple[dict[
         raise Unmapped(f"gidMap gives no id to the vassal's own group, {identity.gid}")
     if not identity.switch:
         return maps, None
-    others = [found for group in identity.groups if (found := _inside(gids, group)) is not None]
-    return maps, [uid, gid, others]
+    inside = [found for group in identity.groups if (found := _inside(gids, group)) is not None]
+    return maps, [uid, gid, inside]
 
 
 def _lines(maps: Sequence[IdMap]) -> str:
@@ -122,6 +126,8 @@ def explain(isolation: Isolation, report: Mapping[str, Any], *, root: bool) -> t
         return "NotPermitted", f"the ids of its user namespace can't be mapped: {words}", "" if root else remedy
     if step in ("mounts", "chroot"):
         return _mounts(report, number, words)
+    if step == "network":
+        return outlets.explain(isolation, report, number)
     if step == "hostname":
         return "IsolationFailed", f'its host can\'t be called "{isolation.hostname}": {words}', ""
     return "IsolationFailed", f"{step} failed: {words}", ""

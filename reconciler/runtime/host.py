@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import Any
 
 from emperorctl.models import late
+from emperorctl.models.isolation import Network
 from emperorctl.models.limits import Limits
 from emperorctl.models.observed import NEVER_LAUNCHED, LaunchFailure, LaunchState, Observed, Process
 from emperorctl.models.status import Note, NoteType
@@ -38,6 +39,7 @@ from emperorctl.reconciler.runtime.logs import LogStore
 from emperorctl.reconciler.runtime.notify import NotifyDirectory
 from emperorctl.reconciler.runtime.orderbook import OrderBook
 from emperorctl.reconciler.runtime.ordering import Unusable, Where, socket_roles, write_order
+from emperorctl.reconciler.runtime.outlets import Outlet
 from emperorctl.reconciler.runtime.phases import Phases
 from emperorctl.reconciler.runtime.protocol import Channel
 from emperorctl.reconciler.runtime.runs import Order, Run, identities
@@ -296,7 +298,7 @@ class LocalHost:
     def _prepare(self, run: Run) -> Prepared | None:
         """Its turn has come (again, where a zygote was lost before it started anything): write the order."""
         self._retire(run)
-        run.signs = NEVER_LAUNCHED.signs
+        run.signs, run.offline = NEVER_LAUNCHED.signs, ""
         if run.condemned or not self.sockets.has(run.name, run.vassal.on_demand):
             self._failed(run, failures.cancelled(self._clock.monotonic()))
             return None
@@ -335,6 +337,11 @@ class LocalHost:
                 close.append(run.config.open())
                 give.append(close[-1])
                 roles.append("config")
+            if launch.isolation is not None and launch.isolation.network is Network.USER:
+                run.outlet = Outlet(self._loop, lambda why: self._offline(run, why))
+                close.append(run.outlet.open())
+                give.append(close[-1])
+                roles.append("network")
             address = ""
             if launch.notify is not Notify.NONE:
                 run.notify = self._notify.open(run, order_id, run.identity.uid, lambda: self._heard(run))
@@ -379,7 +386,7 @@ class LocalHost:
             process = Process(outcome.pid, entry.start if entry else 0, run.identity.uid, run.identity.gid, now)
             unlimited = run.order.unlimited if run.order is not None else ""
             self._record(run, Observed(run.number, LaunchState.ALIVE, process, signs=run.signs, unlimited=unlimited))
-            if run.condemned:
+            if run.condemned or run.offline:
                 self._end_run(run)
             self._phases.after_start(run)
         self._sweep_if_wanted()
@@ -394,7 +401,7 @@ class LocalHost:
         exit_ = reaper.exit_of(run.pidfd, self._clock.monotonic())
         if exit_ is None:
             return
-        exit_ = self._limiter.explained(exit_, run.order)
+        exit_ = replace(self._limiter.explained(exit_, run.order), because=run.offline)
         self._loop.remove_reader(run.pidfd)
         os.close(run.pidfd)
         run.pidfd = -1
@@ -407,6 +414,14 @@ class LocalHost:
             held = self._phases.awaited(run)
             self._record(run, replace(before, state=LaunchState.EXITED, exit=exit_, signs=run.signs, hook=held))
         self._phases.after_end(run, order)
+
+    def _offline(self, run: Run, why: str) -> None:
+        """There is no way out of its network any more, which it could not mend: it ends, and is started anew."""
+        if run.condemned or (run.pidfd >= 0 and reaper.has_ended(run.pidfd)):
+            return
+        run.offline = why
+        if run.pidfd >= 0:
+            self._end_run(run)
 
     def _heard(self, run: Run) -> None:
         before = self._observed.get(run.name)

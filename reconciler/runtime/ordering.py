@@ -12,11 +12,13 @@ import resource
 from dataclasses import dataclass
 from typing import Any
 
+from emperorctl.models.isolation import Network
 from emperorctl.models.patches import Patch
 from emperorctl.models.sockets import OnDemand, Passing
 from emperorctl.models.vassal import Vassal
 from emperorctl.reconciler.runtime.confinement import Unmapped, write_isolation
 from emperorctl.reconciler.runtime.identity import Identity
+from emperorctl.reconciler.runtime.outlets import NoOutlet, write_outlet
 from emperorctl.reconciler.runtime.zygote import orders
 
 __all__ = ["ORDER_MAX", "Placement", "Unusable", "Where", "socket_roles", "write_order"]
@@ -103,6 +105,11 @@ def write_order(vassal: Vassal, env: dict[str, str], identity: Identity, where: 
             remedy = "add a range that holds it to the map"
             raise Unusable("maps", "UnmappedUser", str(error), remedy) from None
         order["ids"] = isolation["ids"]
+        if launch.isolation.network is Network.USER:
+            try:
+                isolation["network"] = write_outlet(launch.isolation, identity)
+            except NoOutlet as error:
+                raise Unusable("network", "NoUserNetwork", error.message, error.remedy) from None
     if launch.override or launch.fallback:
         order |= {"override": list(launch.override), "fallback": list(launch.fallback)}
     if launch.patch is not None:

@@ -182,7 +182,7 @@ class Phases:
         self._note(run.name, Note(NoteType.WARNING, _REASONS[command.hook], text))
 
     def _start_hook(self, run: Run, program: str) -> Command:
-        launch, directory = run.vassal.launch, _vassals_directory(run)
+        launch, directory = _unpublished(run.vassal.launch), _vassals_directory(run)
         launch = replace(
             launch,
             command=(program, run.name),
@@ -208,8 +208,15 @@ def _command(name: str, hook: Hook, run: Run) -> Command:
     if hook.as_emperor:
         own = Launch(hook.command, env, launch.inherit_env, launch.working_dir, umask=launch.umask)
         return Command(name, own, None, hook.timeout, forgiven=name != "preStart")
-    launch = replace(launch, command=hook.command, env=env, protocol=False, notify=Notify.NONE)
+    launch = replace(_unpublished(launch), command=hook.command, env=env, protocol=False, notify=Notify.NONE)
     return Command(name, launch, run.identity, hook.timeout, forgiven=name != "preStart")
+
+
+def _unpublished(launch: Launch) -> Launch:
+    """The vassal's ports are its own; a hook has another network."""
+    if launch.isolation is None or not launch.isolation.ports:
+        return launch
+    return replace(launch, isolation=replace(launch.isolation, ports=()))
 
 
 def _vassals_directory(run: Run) -> str | None:

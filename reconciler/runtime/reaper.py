@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 from collections.abc import Callable
 from types import FrameType
@@ -16,7 +17,7 @@ from emperorctl.models.observed import Exit
 from emperorctl.reconciler.runtime.ourselves import is_subreaper
 from emperorctl.reconciler.runtime.zygote import procfs
 
-__all__ = ["OrphanHint", "adopts", "default_child_signal", "exit_of", "sweep_orphans"]
+__all__ = ["OrphanHint", "adopts", "default_child_signal", "exit_of", "has_ended", "sweep_orphans"]
 
 _SWEEP_PAUSE = 0.1
 
@@ -38,6 +39,13 @@ def exit_of(pidfd: int, at: float) -> Exit | None:
     if result.si_code == os.CLD_EXITED:
         return Exit(at, code=result.si_status)
     return Exit(at, signal=result.si_status, core=result.si_code == os.CLD_DUMPED)
+
+
+def has_ended(pidfd: int) -> bool:
+    """Whether this process is gone, reaped or not."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def sweep_orphans(is_known: Callable[[int], bool]) -> None:

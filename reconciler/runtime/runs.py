@@ -17,6 +17,7 @@ from emperorctl.reconciler.runtime.environment import Numbers
 from emperorctl.reconciler.runtime.identity import Identity, Key
 from emperorctl.reconciler.runtime.logs import LogPipe
 from emperorctl.reconciler.runtime.notify import NotifySocket
+from emperorctl.reconciler.runtime.outlets import Outlet
 from emperorctl.reconciler.runtime.protocol import Channel
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Run:
     `signs` is what its process has said, over the channel and the notification socket alike. `hook` is the hook that is
     being run for it, `next` what comes after that. `begun`: something of it was started, and has to be tidied up after.
     `over`: its process is gone, or never came. `unhooked`: no more hooks. `patched`: whom a binary patch
-    changes to.
+    changes to. `outlet` tells of its way out of a network of its own, `offline` is why it has lost that.
     """
 
     name: str
@@ -78,6 +79,8 @@ class Run:
     over: bool = False
     unhooked: bool = False
     index: int = 0
+    outlet: Outlet | None = None
+    offline: str = ""
 
     @property
     def numbers(self) -> Numbers:
@@ -91,10 +94,10 @@ class Run:
 
     def hang_up(self) -> None:
         """Close all ways of talking with its process, last words heard."""
-        for way in (self.channel, self.notify, self.config):
+        for way in (self.channel, self.notify, self.config, self.outlet):
             if way is not None:
                 way.close()
-        self.channel = self.notify = self.config = None
+        self.channel = self.notify = self.config = self.outlet = None
 
 
 def identities(vassal: Vassal) -> tuple[Key, ...]:

@@ -20,6 +20,7 @@ from emperorctl.models.isolation import (
     IdMap,
     Isolation,
     Network,
+    Port,
     for_all,
     imposed,
     namespace_flags,
@@ -40,7 +41,7 @@ def read(spec: dict[str, Any]) -> tuple[Vassal | None, Problem | None]:
     return claim.vassal, claim.problem
 
 
-def isolation(network: str | None = None, **fields: Any) -> Isolation:
+def isolation(network: Any = None, **fields: Any) -> Isolation:
     vassal, problem = read({"isolation": fields} | ({"network": network} if network else {}))
     assert vassal is not None, problem
     assert vassal.launch.isolation is not None
@@ -51,7 +52,7 @@ def isolation(network: str | None = None, **fields: Any) -> Isolation:
     return vassal.launch.isolation
 
 
-def wrong(network: str | None = None, **fields: Any) -> str:
+def wrong(network: Any = None, **fields: Any) -> str:
     vassal, problem = read({"isolation": fields} | ({"network": network} if network else {}))
     assert vassal is None
     assert problem is not None
@@ -115,6 +116,56 @@ def test_in_a_pid_namespace_proc_shows_it_and_something_else_is_process_one() ->
 def test_a_network_namespace_is_a_network_of_its_own() -> None:
     assert isolation(namespaces=["net"]).network is Network.NONE
     assert isolation(namespaces=["ipc"]).network is Network.HOST
+
+
+def test_a_network_with_a_way_out_belongs_to_its_user_namespace() -> None:
+    found = isolation(network="user")
+    assert (found.network, found.namespaces, found.ports) == (Network.USER, NET | USER, ())
+    assert isolation(network={"user": {}}) == found
+    assert isolation(network={"none": {}}) == isolation(network="none")
+    vassal, _ = read({"network": "user"})
+    assert vassal is not None
+    assert vassal.spec["network"] == "user"
+    # What all vassals get takes nothing from it.
+    assert imposed(found, NET | PID, None).network is Network.USER
+
+
+def test_ports_in_both_forms() -> None:
+    short = ["127.0.0.1:8080:80", "127.0.0.1:53:5353/udp", "[::1]:8080:80", "443"]
+    long = [
+        {"hostPort": 8080, "containerPort": 80, "hostIP": "127.0.0.1"},
+        {"hostPort": 53, "containerPort": 5353, "protocol": "UDP", "hostIP": "127.0.0.1"},
+        {"hostPort": 8080, "containerPort": 80, "hostIP": "::1"},
+        {"containerPort": 443},
+    ]
+    for form in (short, long):
+        assert isolation(network={"user": {"ports": form}}).ports == (
+            Port(80, 8080, "tcp", "127.0.0.1"),
+            Port(5353, 53, "udp", "127.0.0.1"),
+            Port(80, 8080, "tcp", "::1"),
+            Port(443, 443),
+        )
+    vassal, _ = read({"network": {"user": {"ports": ["127.0.0.1:53:5353/udp", "80"]}}})
+    assert vassal is not None
+    assert vassal.spec["network"]["user"]["ports"] == [
+        {"containerPort": 5353, "hostPort": 53, "protocol": "UDP", "hostIP": "127.0.0.1"},
+        {"containerPort": 80, "hostPort": 80, "protocol": "TCP"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "clash"),
+    [
+        (Port(80, 8080), Port(81, 8080), True),
+        (Port(80, 8080), Port(80, 8080, "udp"), False),
+        (Port(80, 8080), Port(80, 8081), False),
+        (Port(80, 8080, address="127.0.0.1"), Port(80, 8080, address="127.0.0.2"), False),
+        (Port(80, 8080, address="127.0.0.1"), Port(80, 8080), True),
+        (Port(80, 8080, address="::1"), Port(80, 8080, address="::"), True),
+    ],
+)
+def test_which_ports_exclude_each_other(one: Port, other: Port, clash: bool) -> None:
+    assert one.clashes(other) is other.clashes(one) is clash
 
 
 def test_everything_said() -> None:
@@ -193,8 +244,29 @@ def test_no_capability_is_not_the_same_as_nothing_said() -> None:
         ({"capabilities": [21]}, "spec.isolation.capabilities[0]: expected the name of a capability"),
         ({"noNewPrivileges": "off"}, "spec.isolation.noNewPrivileges: "),
         ({"namespaces": ["net"], "network": "host"}, "spec.network: the network is the host's"),
-        ({"network": "user"}, "spec.network: user is not supported yet"),
-        ({"network": "bridge"}, "spec.network: expected 'host' or 'none'".replace("'", "")),
+        ({"namespaces": ["net"], "network": {"host": {}}}, "spec.network: the network is the host's"),
+        ({"network": "bridge"}, "spec.network: expected host, none or user, got \"bridge\""),
+        ({"network": ["user"]}, "spec.network: expected host, none or user, got a list"),
+        ({"network": {"none": {}, "user": {}}}, "spec.network: expected exactly one of host, none and user"),
+        ({"network": {"user": {"ports": "8080:80"}}}, "spec.network.user.ports: expected a list of ports"),
+        ({"network": {"user": {"ports": ["8080:80:90"]}}}, "spec.network.user.ports: \"8080:80:90\" is not HOSTPORT"),
+        ({"network": {"user": {"ports": ["70000:80"]}}}, "spec.network.user.ports[0].hostPort: "),
+        ({"network": {"user": {"ports": [{"containerPort": 0}]}}}, "spec.network.user.ports[0].containerPort: "),
+        ({"network": {"user": {"ports": [{"hostPort": 80}]}}}, "spec.network.user.ports[0].containerPort: "),
+        ({"network": {"user": {"ports": [{"containerPort": 80, "protocol": "SCTP"}]}}}, "spec.network.user.ports[0]"),
+        (
+            {"network": {"user": {"ports": [{"containerPort": 80, "hostIP": "localhost"}]}}},
+            "spec.network.user.ports[0].hostIP: expected an IP address such as 127.0.0.1",
+        ),
+        (
+            {"network": {"user": {"ports": [{"containerPort": 80, "hostIP": "224.0.0.1"}]}}},
+            "spec.network.user.ports[0].hostIP: \"224.0.0.1\" can't be listened on",
+        ),
+        (
+            {"network": {"user": {"ports": ["127.0.0.1:8080:80", "8080:81"]}}},
+            "spec.network.user.ports: ports[1]: 8080/TCP is published twice",
+        ),
+        ({"network": {"user": {"ports": ["1"] * 65}}}, "spec.network.user.ports: "),
         ({"privatetmp": True}, "spec.isolation.privatetmp: is not a known field (did you mean `privateTmp`?)"),
     ],
 )  # fmt: skip

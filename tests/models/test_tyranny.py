@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from emperorctl.models.errors import ConfigError
-from emperorctl.models.isolation import Bind, IdMap, Isolation
+from emperorctl.models.isolation import NET, USER, Bind, IdMap, Isolation, Network, Port
 from emperorctl.models.limits import Limits
 from emperorctl.models.merging import Layers
 from emperorctl.models.patches import Patch
@@ -131,6 +131,10 @@ def test_a_field_that_nobody_has_judged_is_refused() -> None:
         (Isolation(), "spec.isolation.noNewPrivileges"),
         (Isolation(chroot="/x", no_new_privileges=True), "spec.isolation.chroot"),
         (Isolation(uid_map=(IdMap(0, 1, 1),), no_new_privileges=True), "spec.isolation.uidMap"),
+        (
+            Isolation(NET | USER, no_new_privileges=True, network=Network.USER, ports=(Port(80, 1023),)),
+            "spec.network.user.ports[0].hostPort",
+        ),
         (Isolation(gid_map=(IdMap(0, 1, 1),), no_new_privileges=True), "spec.isolation.gidMap"),
     ],
 )
@@ -270,3 +274,10 @@ def test_what_can_not_be_given_to_all(spec: dict[str, Any], field: str) -> None:
         assert (refusal.value.problem.field, refusal.value.problem.file) == (field, where)
     harmless = {"nice": 1, "hooks": {"preStart": [{"command": ["a"]}, {"command": ["a"], "asEmperor": False}]}}
     refuse_layers(Layers({"spec": harmless}, {"metadata": {}}))
+
+
+def test_a_network_of_its_own_with_ports_that_anybody_may_have_is_no_right() -> None:
+    vassal = native()
+    isolation = Isolation(NET | USER, no_new_privileges=True, network=Network.USER, ports=(Port(80, 1024),))
+    asked = replace(vassal, launch=replace(vassal.launch, isolation=isolation))
+    assert govern(asked, ALICE, TYRANNY).launch.isolation == isolation

@@ -14,7 +14,7 @@ import os
 import select
 import struct
 
-from . import clone  # noqa: TID251
+from . import clone, usernet  # noqa: TID251
 from .clone import Cloned, Cloner  # noqa: TID251
 from .execute import Steps, report  # noqa: TID251
 from .lean import signal, socket  # noqa: TID251
@@ -58,6 +58,34 @@ class Builder:
 
     def build(self, order: dict[str, Any], cgroup: int | None, frame: Frame) -> Cloned:
         """As `Cloner.clone`, with what the child needs to find its way in `frame`. Raises CellError."""
+        if order["isolation"]["network"] is None:
+            return self._build(order, cgroup, frame)
+        ours, frame.network = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            cloned = self._build(order, cgroup, frame)
+            if cloned.pid:
+                self._have_minded(order, cgroup, frame, (cloned, ours))
+            return cloned
+        finally:
+            ours.close()
+            if not frame.born:
+                frame.network.close()
+
+    def _have_minded(
+        self, order: dict[str, Any], cgroup: int | None, frame: Frame, way: tuple[Cloned, socket.socket]
+    ) -> None:
+        cloned, talk = way
+        try:
+            minder = self._cloner.clone(cgroup, sibling=False)
+        except OSError as error:
+            signal.pidfd_send_signal(cloned.pidfd, signal.SIGKILL)
+            raise CellError("clone", error) from None
+        if minder.pid == 0:
+            frame.join = cgroup if not minder.joined else None
+            usernet.mind(order, frame, cloned.pidfd, talk)
+        os.close(minder.pidfd)
+
+    def _build(self, order: dict[str, Any], cgroup: int | None, frame: Frame) -> Cloned:
         isolation = order["isolation"]
         gate = os.pipe() if isolation["maps"] else None
         try:

@@ -12,7 +12,7 @@ import os
 import resource
 import select
 
-from . import cells, clone, confine  # noqa: TID251
+from . import cells, clone, confine, usernet  # noqa: TID251
 from .entering import enter, stay_outside, take_terminal  # noqa: TID251
 from .execute import Steps, find_and_execute, report  # noqa: TID251
 from .lean import signal, socket  # noqa: TID251
@@ -41,12 +41,13 @@ class Frame:
     Emperor's pid, `watch` its pidfd (-1 without). `join` is the directory of a cgroup still to be joined. `score` is
     how ready the kernel is to take it when memory is short; None for as ready as it is to take the zygote. The rest is
     the cell's (`cells`): `born` in the new process alone, `gate` to wait at, the pidfd of its `keeper`, the socket to
-    `talk` to it, and flags of namespaces of its that were `entered` already.
+    `talk` to it, and flags of namespaces of its that were `entered` already. `network` is a socket to who minds its way
+    out of a network of its own (`usernet`), and `here` the directory of this process in /proc.
     """
 
     __slots__ = (
         *("born", "emperor", "entered", "fds", "gate", "join", "keeper", "nofile", "score", "status", "talk"),
-        "watch",
+        *("here", "network", "watch"),
     )
 
     def __init__(
@@ -64,6 +65,8 @@ class Frame:
         self.entered = 0
         self.keeper = -1
         self.talk: socket.socket | None = None
+        self.network: socket.socket | None = None
+        self.here = -1
 
     def enter_cgroup(self) -> None:
         """Join the cgroup that could not be given at birth. Raises OSError."""
@@ -110,11 +113,16 @@ def _prepare(order: dict[str, Any], frame: Frame, steps: Steps) -> None:
     steps.now = "setsid"
     os.setsid()
     isolation = order.get("isolation")
+    frame.fds.pop("network", None)
+    if frame.network is not None:
+        frame.here = os.open("/proc/self", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     if isolation is not None:
         if frame.talk is not None:
             cells.move_in(isolation, frame, steps)
         else:
             cells.settle(isolation, frame, steps)
+    if frame.network is not None:
+        usernet.go_online(frame, steps)
     entering = frame.fds.pop("enter", -1)
     steps.now = "descriptors"
     _descriptors(frame)
