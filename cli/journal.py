@@ -13,6 +13,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 from emperorctl.models.names import printable
@@ -24,6 +25,23 @@ LIMIT = 20_000
 """Lines that may wait to be written."""
 GATHER = 0.02
 """Seconds that a line waits for others: waking the writer costs more than many lines."""
+MESSAGE_MAX = 1024
+"""Characters of a note's message; the rest of it is left out."""
+BURST = 2000
+"""Notes of one vassal (in tyrant mode: of one user's vassals) that are written at once, …"""
+RATE = 10.0
+"""… and in a second for longer. Nobody can fill the disk that this log goes to by keeping the Emperor busy."""
+_SAY_AGAIN = 60.0
+_KNOWN_MAX = 8192
+
+
+@dataclass(slots=True)
+class _Share:
+    """What one of them may still have written; `kept_back` notes have not been."""
+
+    left: float
+    counted: float
+    kept_back: int = 0
 
 
 class Journal(logging.Handler):
@@ -42,6 +60,9 @@ class Journal(logging.Handler):
         self._stamp = ""
         self._pending: list[bytes] = []
         self._later: Callable[[float, Callable[[], object]], object] | None = None
+        self._shares: dict[str | int, _Share] = {}
+        self.owner_of: Callable[[str], int | None] | None = None
+        """Whose a vassal is, in tyrant mode."""
         self._writer = threading.Thread(target=self._write, name="journal", daemon=True)
         self._writer.start()
 
@@ -51,7 +72,11 @@ class Journal(logging.Handler):
 
     def note(self, name: str, note: Note) -> None:
         """One event of a vassal or a source."""
+        if not self._may(name):
+            return
         text = f"{note.message} ({note.detail})" if note.detail else note.message
+        if len(text) > MESSAGE_MAX:
+            text = text[: MESSAGE_MAX - 1] + "…"
         self.line(text, level=str(note.type), reason=note.reason, name=name)
 
     def line(self, message: str, *, level: str = "Normal", reason: str = "", name: str = "") -> None:
@@ -74,12 +99,45 @@ class Journal(logging.Handler):
 
     def close(self) -> None:
         """Write what waits, for two seconds at most."""
+        for name in self._shares:
+            self._own_up(name)
         self._later = None
         self._pass_on()
         self._lines.put(None)
         if self._writer is not threading.current_thread():
             self._writer.join(2.0)
         super().close()
+
+    def _may(self, name: str) -> bool:
+        """Whether one more note about this vassal or source is written. The Emperor's own always are."""
+        if not name:
+            return True
+        owner = self.owner_of(name) if self.owner_of is not None else None
+        key = name if owner is None else owner
+        now = time.monotonic()
+        share = self._shares.get(key)
+        if share is None:
+            if len(self._shares) >= _KNOWN_MAX:
+                self._shares = {one: kept for one, kept in self._shares.items() if kept.kept_back}
+            share = self._shares[key] = _Share(BURST, now)
+        share.left = min(BURST, share.left + (now - share.counted) * RATE)
+        share.counted = now
+        if share.left >= 1.0:
+            share.left -= 1.0
+            return True
+        share.kept_back += 1
+        if share.kept_back == 1 and self._later is not None:
+            self._later(_SAY_AGAIN, lambda: self._own_up(key))
+        return False
+
+    def _own_up(self, key: str | int) -> None:
+        """Say how much has been kept back."""
+        share = self._shares.get(key)
+        if share is None or not share.kept_back:
+            return
+        count, share.kept_back = share.kept_back, 0
+        whose = f"the vassals of user id {key}" if isinstance(key, int) else key
+        self.line(f"{count} events of {whose} were left out: too many at once", level="Warning", reason="LogOverflow")
 
     def _put(self, message: str, level: str, reason: str, name: str) -> None:
         now = time.time()

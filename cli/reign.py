@@ -273,7 +273,7 @@ class _Reign:
         )
         self.emperor = Emperor(parts, self._about)
         if parts.tyrant:
-            self.events.owner = self.emperor.owner
+            self.events.owner = self.journal.owner_of = self.emperor.owner
         gate = Admission(tyrant=self.orders.settings.emperor_tyrant, group=self.orders.socket_group)
         server = ControlServer(self.emperor, self.orders.socket, gate=gate)
         self._listen_to_signals()

@@ -60,6 +60,7 @@ def gate_of(told: Settings) -> Gate | None:
     from emperorctl.monitors.gate import Gate
     from emperorctl.reconciler.runtime.lent import lent_rights
     from emperorctl.reconciler.runtime.ourselves import hard_limits, may_change_users
+    from emperorctl.reconciler.runtime.overflow import overflow
 
     tyranny = Tyranny(
         nofollow=told.emperor_tyrant_nofollow,
@@ -68,6 +69,7 @@ def gate_of(told: Settings) -> Gate | None:
         emperor=os.geteuid(),
         nice=os.getpriority(os.PRIO_PROCESS, 0),
         limits=hard_limits(),
+        unmapped=(overflow().uid, overflow().gid),
     )
     return Gate(tyranny, lent_rights if may_change_users(os.getpid()) else None)
 

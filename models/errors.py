@@ -128,6 +128,10 @@ class WorldError(EmperorError):
     """The machine or a service did not do its part; trying again later may work."""
 
 
+class TooMany(WorldError):
+    """There is as much of this as one user may have at once."""
+
+
 class SourceUnavailable(WorldError):
     """A source of desired state can't be read; its running vassals stay as they are."""
 

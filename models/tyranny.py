@@ -59,7 +59,7 @@ class Tyranny:
     taken; `init_groups`: vassals get all groups of their user.
 
     `emperor` is the Emperor's own uid, `nice` its nice value, `limits` its hard limits by name (None: unlimited, and
-    so is one that is not named).
+    so is one that is not named). `unmapped` are the uid and gid that strangers' ids look like in a user namespace.
     """
 
     nofollow: bool = False
@@ -68,6 +68,7 @@ class Tyranny:
     emperor: int = 0
     nice: int = 0
     limits: Mapping[str, int | None] = field(default_factory=lambda: MappingProxyType({}))
+    unmapped: tuple[int | None, int | None] = (None, None)
 
 
 def unfit(owner: Owner, tyranny: Tyranny, file: str) -> Problem | None:
@@ -79,6 +80,9 @@ def unfit(owner: Owner, tyranny: Tyranny, file: str) -> Problem | None:
     if owner.uid == tyranny.emperor:
         message = "owned by the Emperor's own user: a vassal that runs as this user could take the Emperor over"
         return Problem("OwnedByEmperor", message, f"`chown USER {quoted}`", file=file)
+    if owner.uid == tyranny.unmapped[0] or owner.gid == tyranny.unmapped[1]:
+        message = "its owner or group is not known in the Emperor's user namespace, where all such ids look like one"
+        return Problem("UnmappedOwner", message, f"`chown USER:GROUP {quoted}` with ids that are mapped", file=file)
     if owner.gid == 0:
         message = "its group is root: in tyrant mode a vassal runs with the group of its file, and never with root's"
         return Problem("OwnedByRoot", message, f"`chgrp GROUP {quoted}`", file=file)

@@ -12,7 +12,7 @@ import os
 import re
 import shlex
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from emperorctl.models import manifest
 from emperorctl.models.errors import Problem
@@ -41,6 +41,7 @@ class OnDemandRule:
         self._extension = run.on_demand_extension or None
         self._directory = None if self._extension else run.on_demand_directory or None
         self._command = None if self._extension or self._directory else run.on_demand_exec or None
+        self._tyrant = run.tyrant
         self._turns = asyncio.Semaphore(_AT_ONCE)
 
     @property
@@ -87,11 +88,15 @@ class OnDemandRule:
         return _text(found.data, found_in=order.file + printable(self._extension))
 
     async def ask(self, order: Order, directory: str | None) -> str | Problem:
-        """What the command says of this config; it is run in `directory`, with the vassal's name as its argument."""
+        """What the command says of this config; it is run in `directory`, with the vassal's name as its argument.
+
+        In tyrant mode it is run in `/`: it has the Emperor's rights, and others may write where the config lies.
+        """
+        env = {**os.environ, "UWSGI_VASSALS_DIR": os.path.dirname(os.path.abspath(order.path))}
         async with self._turns:
             line = f"{self._command} {shlex.quote(order.identity)}"
             try:
-                output, complete = await _output_of(line, directory)
+                output, complete = await _output_of(line, "/" if self._tyrant else directory, env)
             except OSError as error:
                 return _command_failed(order, f"can't be run: {error.strerror}")
         if not complete:
@@ -120,10 +125,10 @@ def _command_failed(order: Order, what: str) -> Problem:
     return Problem("OnDemandCommand", f"the command of --emperor-on-demand-exec {what}", remedy, file=order.file)
 
 
-async def _output_of(line: str, directory: str | None) -> tuple[bytes, bool]:
+async def _output_of(line: str, directory: str | None, env: Mapping[str, str]) -> tuple[bytes, bool]:
     """What a shell command prints, and whether it is all of it. Raises OSError."""
     loop = asyncio.get_running_loop()
-    pid, reading = _start(line if directory is None else f"cd {shlex.quote(directory)} && {line}")
+    pid, reading = _start(line if directory is None else f"cd {shlex.quote(directory)} && {line}", env)
     pidfd = os.pidfd_open(pid)
     try:
         return await _collect(loop, reading, pidfd)
@@ -135,7 +140,7 @@ async def _output_of(line: str, directory: str | None) -> tuple[bytes, bool]:
         os.close(reading)
 
 
-def _start(line: str) -> tuple[int, int]:
+def _start(line: str, env: Mapping[str, str]) -> tuple[int, int]:
     """A shell in a process group of its own: its pid, and where its output can be read. Raises OSError."""
     reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     try:
@@ -143,7 +148,7 @@ def _start(line: str) -> tuple[int, int]:
         pid = os.posix_spawn(
             "/bin/sh",
             ["sh", "-c", line],
-            os.environ,
+            env,
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_DUP2, writing, 1),

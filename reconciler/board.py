@@ -17,6 +17,8 @@ __all__ = ["Board"]
 
 HISTORY = 20_000
 """Changes kept for watches; a watcher that is further behind lists again."""
+REMAINS = 16 * 1024 * 1024
+"""… and bytes of what is gone among them: anybody can make and remove large vassals all day."""
 
 
 class Board:
@@ -37,7 +39,8 @@ class Board:
         self._detailed = detailed or render
         self._versions: dict[str, int] = {}
         self._encoded: dict[str, bytes] = {}
-        self._history: deque[tuple[int, str, str, bytes]] = deque(maxlen=HISTORY)
+        self._history: deque[tuple[int, str, str, bytes]] = deque()
+        self._remains = 0
         self._forgotten_up_to = version - 1
         self._news: asyncio.Event | None = None
 
@@ -130,9 +133,12 @@ class Board:
 
     def _record(self, kind: str, name: str, last: bytes) -> None:
         self.version += 1
-        if len(self._history) == HISTORY:
-            self._forgotten_up_to = self._history[0][0]
-        self._history.append((self.version, kind, name, last))
+        history = self._history
+        history.append((self.version, kind, name, last))
+        self._remains += len(last)
+        while len(history) > HISTORY or (self._remains > REMAINS and len(history) > 1):
+            self._forgotten_up_to, _, _, forgotten = history.popleft()
+            self._remains -= len(forgotten)
         if self._news is not None:
             self._news.set()
             self._news = None

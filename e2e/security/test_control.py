@@ -41,6 +41,7 @@ EVERY_ROUTE = [
     ("POST", f"{VASSALS}/NAME/reload"),
     ("POST", f"{VASSALS}/NAME/stop"),
     ("POST", f"{VASSALS}/NAME/start"),
+    ("POST", f"{VASSALS}/NAME/exec"),
     ("POST", f"{API}/reload"),
     ("GET", f"{API}/blacklist"),
     ("GET", f"{API}/blacklist/NAME"),

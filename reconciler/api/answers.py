@@ -21,6 +21,7 @@ from emperorctl.models.errors import (
     NotFound,
     NotRunning,
     SuspendedByFile,
+    TooMany,
     UserError,
     WorldError,
 )
@@ -128,6 +129,8 @@ async def on_error(_request: Request, error: Exception) -> Response:
             return failure(422, "Invalid", str(error))
         case UserError():
             return failure(400, "BadRequest", str(error))
+        case TooMany():
+            return failure(429, "TooManyRequests", str(error))
         case WorldError():
             return failure(503, "ServiceUnavailable", str(error))
         case _:

@@ -25,6 +25,9 @@ from emperorctl.reconciler.api.routes import routes
 
 __all__ = ["ControlApp"]
 
+_QUESTIONS = frozenset({"GET", "HEAD"})
+_ORDER_COST = 5.0
+"""In requests: each order is written down."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -57,7 +60,8 @@ class ControlApp:
             self._refused(scope, 403)
             await failure(403, "Forbidden", self._gate.refusal, close=True)(scope, receive, send)
             return
-        if reach.uid is not None and not self._rations.request(reach.uid):
+        cost = 1.0 if scope["method"] in _QUESTIONS else _ORDER_COST
+        if reach.uid is not None and not self._rations.request(reach.uid, cost):
             self._refused(scope, 429)
             message = "too many requests; ask again in a second"
             await failure(429, "TooManyRequests", message, close=True)(scope, receive, send)
@@ -78,7 +82,7 @@ class ControlApp:
 
     def _overheard(self, scope: Scope, send: Send) -> Send:
         """Pass on what is answered, and take note of orders that are refused."""
-        if scope["method"] in {"GET", "HEAD"}:
+        if scope["method"] in _QUESTIONS:
             return send
 
         async def heard(message: Message) -> None:

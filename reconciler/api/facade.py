@@ -59,8 +59,12 @@ class BoardView(Protocol):
 class LogView(Protocol):
     """The captured output of the vassals."""
 
-    async def tail(self, name: str, lines: int) -> bytes:
-        """The last `lines` lines of a vassal's log, all of it where `lines` is negative."""
+    async def tail(self, name: str, lines: int, most: int) -> bytes:
+        """The last `lines` lines of a vassal's log, all where `lines` is negative; the last `most` bytes of it."""
+        ...
+
+    def read(self, name: str, lines: int) -> AsyncIterator[bytes]:
+        """The same, in pieces and however much it is."""
         ...
 
     def follow(self, name: str, lines: int) -> AsyncIterator[bytes]:

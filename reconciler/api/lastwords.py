@@ -51,7 +51,7 @@ async def entry_with_log(vassal: Mapping[str, Any], logs: LogView) -> dict[str, 
     """The same, with the last lines that the vassal printed, or a sentence why there are none."""
     name, status = vassal["metadata"]["name"], vassal["status"]
     message = not_captured(name, status)
-    lines = [] if message else _lines(await logs.tail(name, LINES))
+    lines = [] if message else _lines(await logs.tail(name, LINES, BYTES + 1))
     if not (message or lines):
         message = "it has printed nothing"
     return {**entry(vassal), "log": {"lines": lines, "message": message}}

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from emperorctl.models.errors import UserError
 from emperorctl.models.names import printable
+from emperorctl.reconciler.runtime.overflow import Overflow, overflow
 
 __all__ = ["EVERYTHING", "Admission", "Peer", "Reach", "group_id", "may_command", "peer_of"]
 
@@ -56,19 +57,22 @@ def _own() -> frozenset[int]:
 @dataclass(frozen=True, slots=True)
 class Admission:
     """The rule of one Emperor. `masters` may do everything, as may the members of the group with id `group`;
-    `tyrant`: everybody else reaches the vassals that run as their own uid."""
+    `tyrant`: everybody else reaches the vassals that run as their own uid. `overflow` are ids that are nobody's."""
 
     tyrant: bool = False
     group: int | None = None
     masters: frozenset[int] = field(default_factory=_own)
+    overflow: Overflow = field(default_factory=overflow)
 
     def reach(self, peer: Peer | None) -> Reach | None:
         """How far this peer reaches; None for nowhere."""
-        if peer is None:
+        # One whom this user namespace does not map looks like another: nobody knows who that is.
+        if peer is None or peer.uid == self.overflow.uid:
             return None
         if peer.uid in self.masters:
             return EVERYTHING
-        if self.group is not None and (peer.gid == self.group or self.group in peer.groups):
+        group = self.group if self.group != self.overflow.gid else None
+        if group is not None and (peer.gid == group or group in peer.groups):
             return EVERYTHING
         return Reach(peer.uid) if self.tyrant else None
 
@@ -101,7 +105,7 @@ def group_id(text: str) -> int:
 
 def may_command(peer: Peer | None) -> bool:
     """Whether the command socket listens: root and the Emperor's own user may say everything there, others nothing."""
-    return peer is not None and peer.uid in _own()
+    return peer is not None and peer.uid in _own() and peer.uid != overflow().uid
 
 
 def _groups_of(connection: socket.socket) -> frozenset[int]:

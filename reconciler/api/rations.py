@@ -80,14 +80,14 @@ class Rations:
         """One less."""
         self._account(uid).connections -= 1
 
-    def request(self, uid: int) -> bool:
-        """One more request, if it may be."""
+    def request(self, uid: int, cost: float = 1.0) -> bool:
+        """One more request, if it may be; one of such a `cost` counts as so many."""
         account, now = self._account(uid), self._time()
         account.tokens = min(self._allowance.burst, account.tokens + (now - account.counted) * self._allowance.rate)
         account.counted = now
-        if account.tokens < 1.0:
+        if account.tokens < cost:
             return False
-        account.tokens -= 1.0
+        account.tokens -= cost
         return True
 
     def of(self, uid: int | None) -> Ration:

@@ -201,8 +201,11 @@ class _OwnLogs:
         self._logs = logs
         self._own = own
 
-    async def tail(self, name: str, lines: int) -> bytes:
-        return await self._logs.tail(self._own(name), lines)
+    async def tail(self, name: str, lines: int, most: int) -> bytes:
+        return await self._logs.tail(self._own(name), lines, most)
+
+    def read(self, name: str, lines: int) -> AsyncIterator[bytes]:
+        return self._logs.read(self._own(name), lines)
 
     def follow(self, name: str, lines: int) -> AsyncIterator[bytes]:
         return self._logs.follow(self._own(name), lines)

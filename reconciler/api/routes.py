@@ -101,8 +101,7 @@ async def _log(request: Request) -> Response | Stream:
     media = "text/plain; charset=utf-8"
     if _flag(request, "follow"):
         return Stream(request, _emperor(request).logs.follow(name, lines), media)
-    text = await _emperor(request).logs.tail(name, lines)
-    return Stream(request, pieces(_cut(text)), media, len(text))
+    return Stream(request, _emperor(request).logs.read(name, lines), media, endless=False)
 
 
 async def _exec(request: Request) -> Handover:
@@ -277,10 +276,6 @@ def _addresses(source: str) -> tuple[str, str]:
 def _list(request: Request, kind: str, version: int, items: list[bytes]) -> Stream:
     parts = list(answers.list_parts(kind, version, items))
     return Stream(request, pieces(parts), _JSON, sum(map(len, parts)))
-
-
-def _cut(text: bytes, size: int = 256 * 1024) -> list[bytes]:
-    return [text[start : start + size] for start in range(0, len(text), size)]
 
 
 def _option(request: Request, key: str) -> str:

@@ -23,26 +23,33 @@ STALL = 30.0
 
 
 class Stream:
-    """A response whose body is `chunks`; ended early when the reader leaves or the server closes.
+    """A response whose body is `chunks`; ended early when the reader leaves, and when the server closes if `endless`.
 
-    `length` is the body's size in bytes where it is known.
+    `length` is the body's size in bytes where it is known: then it is in memory. Any other counts as a watch does.
     """
 
     def __init__(
-        self, request: Request, chunks: AsyncIterator[bytes], media_type: str, length: int | None = None
+        self,
+        request: Request,
+        chunks: AsyncIterator[bytes],
+        media_type: str,
+        length: int | None = None,
+        *,
+        endless: bool = True,
     ) -> None:
         self._abort = request.state.abort
         self._closing: asyncio.Event = request.state.closing
         self._ration: Ration = request.state.ration
         self._chunks = chunks
-        self._endless = length is None
+        self._endless = endless and length is None
+        self._counted = length is None
         self._headers = [(b"content-type", media_type.encode())]
         if length is not None:
             self._headers.append((b"content-length", str(length).encode()))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI interface."""
-        if not self._endless:
+        if not self._counted:
             await self._answer(receive, send)
             return
         if not self._ration.take():

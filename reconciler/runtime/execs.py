@@ -17,7 +17,7 @@ import termios
 from collections.abc import Mapping
 from dataclasses import replace
 
-from emperorctl.models.errors import NotFound, NotRunning, UserError, WorldError
+from emperorctl.models.errors import NotFound, NotRunning, TooMany, UserError, WorldError
 from emperorctl.models.execution import Execution, Size
 from emperorctl.models.names import printable
 from emperorctl.models.observed import Exit, LaunchFailure
@@ -28,7 +28,10 @@ from emperorctl.reconciler.runtime.launcher import Outcome, Prepared
 from emperorctl.reconciler.runtime.ordering import Unusable, Where, write_order
 from emperorctl.reconciler.runtime.runs import Order, Run
 
-__all__ = ["Attached", "Execs"]
+__all__ = ["AT_ONCE", "Attached", "Execs"]
+
+AT_ONCE = 4
+"""How many commands a user may have within one vassal: each has limits of its own, equal to the vassal's."""
 
 
 class Execs:
@@ -42,14 +45,16 @@ class Execs:
     async def start(self, name: str, what: Execution, uid: int | None = None) -> Attached:
         """Run it within the vassal `name`, which has to run as `uid` if one is given; returns once the program runs.
 
-        Raises NotFound, NotRunning, UserError where it can't be executed, WorldError where that may pass.
+        Raises NotFound, NotRunning, TooMany, UserError where it can't be executed, WorldError where that may pass.
         """
         run = self._runs.get(name)
         if run is None or run.pidfd < 0 or run.identity is None:
             raise NotRunning(printable(name))
         if uid is not None and run.identity.uid != uid:
             raise NotFound(printable(name))
-        attached = Attached(self._means, run, what)
+        if uid is not None and sum(one.run.name == name and one.by == uid for one in self._open) >= AT_ONCE:
+            raise TooMany(f"{AT_ONCE} commands run within this vassal already; end one")
+        attached = Attached(self._means, run, what, by=uid)
         self._open.add(attached)
         attached.over.add_done_callback(lambda _: self._open.discard(attached))
         try:
@@ -72,10 +77,11 @@ class Execs:
 
 
 class Attached:
-    """One command. `over` becomes how it ended."""
+    """One command. `over` becomes how it ended; `by` is the user whom it counts for, if anybody."""
 
-    def __init__(self, means: Means, run: Run, what: Execution) -> None:
+    def __init__(self, means: Means, run: Run, what: Execution, *, by: int | None = None) -> None:
         self.run = run
+        self.by = by
         self.over: asyncio.Future[Exit] = means.loop.create_future()
         self._means = means
         self._what = what

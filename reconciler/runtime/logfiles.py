@@ -1,6 +1,7 @@
-"""The files of one vassal's log: their names, appending by splice, rotation by rename, reading back.
+"""The files of one vassal's log: their names, appending by splice, rotation by rename.
 
-Used by `logs`, which owns the pipes. One writer per file; nothing here is O_APPEND (splice refuses it).
+Used by `logs`, which owns the pipes; `logreading` reads them back. One writer per file; nothing here is O_APPEND
+(splice refuses it).
 """
 
 from __future__ import annotations
@@ -16,12 +17,11 @@ import termios
 
 from emperorctl.models.errors import UserError
 
-__all__ = ["LogFile", "log_file_name", "open_all", "open_directory", "tail"]
+__all__ = ["LogFile", "log_file_name", "open_directory"]
 
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 _STEM_MAX = 160
 _BLOCK = 64 * 1024
-_TAIL_MAX = 64 * 1024 * 1024
 
 
 def log_file_name(name: str, owner: int | None = None) -> str:
@@ -159,41 +159,3 @@ def _holds_data(pipe: int) -> bool:
     count = ctypes.c_int()
     fcntl.ioctl(pipe, termios.FIONREAD, count)
     return count.value > 0
-
-
-def open_all(path: str, max_files: int) -> list[tuple[int, int]]:
-    """The log's files as (descriptor, size now), the newest first: a picture that later writes do not change."""
-    opened = []
-    for number in range(max_files + 1):
-        try:
-            fd = os.open(path if number == 0 else f"{path}.{number}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError:
-            if number:
-                break
-            continue
-        opened.append((fd, os.lseek(fd, 0, os.SEEK_END)))
-    return opened
-
-
-def tail(opened: list[tuple[int, int]], lines: int) -> bytes:
-    """The last `lines` lines (all where negative) of what `open_all` gave; at most 64 MiB. Blocks on the disk."""
-    parts: list[bytes] = []
-    found = size = 0
-    for fd, end in opened if lines else ():
-        offset = end
-        while offset > 0 and size < _TAIL_MAX and (lines < 0 or found <= lines):
-            start = max(0, offset - _BLOCK)
-            part = os.pread(fd, offset - start, start)
-            parts.append(part)
-            found += part.count(b"\n")
-            size += len(part)
-            offset = start
-    data = b"".join(reversed(parts))
-    if lines < 0:
-        return data
-    end = len(data) - 1 if data.endswith(b"\n") else len(data)
-    for _ in range(lines):
-        end = data.rfind(b"\n", 0, end)
-        if end < 0:
-            return data
-    return data[end + 1 :]

@@ -1,8 +1,8 @@
 """Captured output: from each vassal's pipe into its log file, without passing through Python, without losing a byte.
 
-Used by `host` (pipes) and by the control socket (`path`, `tail`, `follow`). A disk that is full or failing leaves the
-data in the pipe, where the vassal waits, until a timer finds the disk willing again. Descriptors stay bounded: one
-read end per running vassal, and a few hundred files open at a time.
+Used by `host` (pipes) and by the control socket (`path`, `tail`, `read`, `follow`). A disk that is full or failing
+leaves the data in the pipe, where the vassal waits, until a timer finds the disk willing again. Descriptors stay
+bounded: one read end per running vassal, one per reader, and a few hundred files open at a time.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import contextlib
 import fcntl
 import os
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from emperorctl.models.status import Note, NoteType
 from emperorctl.models.vassal import Logs
-from emperorctl.reconciler.runtime import logfiles
+from emperorctl.reconciler.runtime import logfiles, logreading
 
 __all__ = ["LogPipe", "LogStore"]
 
@@ -121,53 +122,68 @@ class LogStore:
             self._close_file(stream)
             self._streams.pop(stream.file.path, None)
 
-    async def tail(self, name: str, lines: int) -> bytes:
-        """The last `lines` lines; all that is kept where negative."""
-        opened = logfiles.open_all(self.path(name), self._kept(name))
-        try:
-            return await asyncio.to_thread(logfiles.tail, opened, lines)
-        finally:
-            for fd, _ in opened:
-                os.close(fd)
+    async def tail(self, name: str, lines: int, most: int = logreading.SEARCHED) -> bytes:
+        """The last `lines` lines, all that is kept where negative; of that the last `most` bytes."""
+        kept = bytearray()
+        async with aclosing(self.read(name, lines, most)) as pieces:
+            async for data in pieces:
+                kept += data
+                if len(kept) > most:
+                    del kept[:-most]
+        return bytes(kept)
 
-    async def follow(self, name: str, lines: int) -> AsyncGenerator[bytes, None]:
+    def read(self, name: str, lines: int, most: int = logreading.SEARCHED) -> AsyncGenerator[bytes, None]:
+        """The last `lines` lines in pieces: all where negative, else what of them begins in the last `most` bytes."""
+        # Whose it is counts now: whoever asks has just been found to be the owner.
+        return self._read(name, self.owner_of(name), lines, most)
+
+    def follow(self, name: str, lines: int) -> AsyncGenerator[bytes, None]:
         """The last `lines` lines, then whatever is written, across rotations, until the caller stops listening."""
-        stream = self._stream(name, None, self.owner_of(name))
-        wake = asyncio.Event()
-        stream.followers.append(wake)
-        file = stream.file
-        rotations = file.rotations
-        opened = logfiles.open_all(file.path, file.max_files)
-        # Without a present file what is open is an older one, and all of it belongs to the tail.
-        current = os.path.exists(file.path) and bool(opened)
-        fd, position = os.dup(opened[0][0]) if current else -1, opened[0][1] if current else 0
-        try:
-            try:
-                data = await asyncio.to_thread(logfiles.tail, opened, lines)
-            finally:
-                for old, _ in opened:
-                    os.close(old)
-            if data:
-                yield data
-            while True:
-                wake.clear()
-                while fd >= 0 and (data := os.pread(fd, _READ, position)):
-                    position += len(data)
+        return self._follow(name, self.owner_of(name), lines)
+
+    async def _read(self, name: str, owner: int | None, lines: int, most: int) -> AsyncGenerator[bytes, None]:
+        with self._reading(name, owner) as (file, _):
+            async with aclosing(logreading.past(file, lines, logreading.end_of(file), most)) as pieces:
+                async for data in pieces:
                     yield data
-                if fd >= 0 and rotations == file.rotations:
-                    await wake.wait()
-                    continue
-                if fd >= 0:
-                    os.close(fd)
-                    rotations += 1
-                fd, rotations = _open_age(file, rotations)
-                position = 0
+
+    async def _follow(self, name: str, owner: int | None, lines: int) -> AsyncGenerator[bytes, None]:
+        with self._reading(name, owner) as (file, wake):
+            end = logreading.end_of(file)
+            async with aclosing(logreading.past(file, lines, end)) as pieces:
+                async for data in pieces:
+                    yield data
+            age, position = end.age, end.offset
+            while True:
+                fd, found = logreading.open_age(file, age)
+                if found != age:
+                    age, position = found, 0
+                try:
+                    while fd >= 0 and age == found:
+                        wake.clear()
+                        while data := os.pread(fd, _READ, position):
+                            position += len(data)
+                            yield data
+                        if age == file.rotations:
+                            await wake.wait()
+                        else:
+                            age, position = age + 1, 0
+                finally:
+                    if fd >= 0:
+                        os.close(fd)
                 if fd < 0:
+                    wake.clear()
                     await wake.wait()
+
+    @contextlib.contextmanager
+    def _reading(self, name: str, owner: int | None) -> Iterator[tuple[logfiles.LogFile, asyncio.Event]]:
+        """A vassal's log while somebody reads it, and what is set when more is written."""
+        stream, wake = self._stream(name, None, owner), asyncio.Event()
+        stream.followers.append(wake)
+        try:
+            yield stream.file, wake
         finally:
             stream.followers.remove(wake)
-            if fd >= 0:
-                os.close(fd)
             self._forget(stream)
 
     def close(self) -> None:
@@ -276,10 +292,6 @@ class LogStore:
             stream.file.max_files = limits.max_files
         return stream
 
-    def _kept(self, name: str) -> int:
-        stream = self._streams.get(self.path(name))
-        return stream.file.max_files if stream is not None else Logs().max_files
-
     def _make_room(self, stream: _Stream) -> None:
         """Have this file among the open ones, and not too many of them."""
         if stream.file.path in self._open:
@@ -298,21 +310,3 @@ class LogStore:
 def _nobody(name: str) -> int | None:
     """Without tyrant mode, names alone count."""
     return None
-
-
-def _open_quietly(path: str) -> int:
-    try:
-        return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        return -1
-
-
-def _open_age(file: logfiles.LogFile, rotations: int) -> tuple[int, int]:
-    """The file that was being written after so many rotations, or the oldest one still there."""
-    behind = min(file.rotations - rotations, file.max_files)
-    while behind > 0:
-        fd = _open_quietly(f"{file.path}.{behind}")
-        if fd >= 0:
-            return fd, file.rotations - behind
-        behind -= 1
-    return _open_quietly(file.path), file.rotations

@@ -85,3 +85,49 @@ def test_nobody_listening_is_no_reason_to_end(pipe: Pipe) -> None:
     os.close(pipe[0])
     journal.line("into the void")
     journal.close()
+
+
+def test_one_vassal_does_not_fill_the_log_and_what_is_left_out_is_said(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_module, "BURST", 3)
+    monkeypatch.setattr(journal_module.time, "monotonic", lambda: 7.0)
+    journal = Journal(pipe[1], "text")
+    for number in range(10):
+        journal.note("loud", Note(NoteType.NORMAL, "Reloaded", f"turn {number}"))
+    journal.note("calm", Note(NoteType.NORMAL, "Started", "pid 4"))
+    journal.close()
+    lines = _text(pipe).splitlines()
+    assert len([line for line in lines if "turn" in line]) == 3
+    assert len([line for line in lines if "calm" in line]) == 1
+    assert lines[-1].endswith("LogOverflow: 7 events of loud were left out: too many at once")
+
+
+def test_in_tyrant_mode_all_vassals_of_a_user_count_together(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_module, "BURST", 3)
+    monkeypatch.setattr(journal_module.time, "monotonic", lambda: 7.0)
+    journal = Journal(pipe[1], "text")
+    journal.owner_of = lambda name: 1001 if name.startswith("a") else None
+    for number in range(10):
+        journal.note(f"a{number}", Note(NoteType.NORMAL, "Started", "here"))
+        journal.note("", Note(NoteType.NORMAL, "Ready", "the Emperor's own"))
+    journal.close()
+    text = _text(pipe)
+    assert text.count("here") == 3 and text.count("the Emperor's own") == 10
+    assert "7 events of the vassals of user id 1001 were left out" in text
+
+
+def test_a_note_is_not_longer_than_a_thousand_characters(pipe: Pipe) -> None:
+    journal = Journal(pipe[1], "text")
+    journal.note("shop", Note(NoteType.NORMAL, "ExecOrdered", "x" * 60_000))
+    journal.close()
+    assert len(_text(pipe)) < 1200
+
+
+def test_many_names_take_no_more_room(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_module, "_KNOWN_MAX", 10)
+    journal = Journal(pipe[1], "text")
+    for number in range(100):
+        journal.note(f"n{number}", Note(NoteType.NORMAL, "Started", "pid 4"))
+    assert len(journal._shares) <= 10
+    journal.close()

@@ -113,9 +113,12 @@ class FakeLogs:
         self.readers = 0
         self._news = asyncio.Event()
 
-    async def tail(self, name: str, lines: int) -> bytes:
+    async def tail(self, name: str, lines: int, most: int = 1 << 30) -> bytes:
         kept = self.texts.get(name, b"").splitlines(keepends=True)
-        return b"".join(kept if lines < 0 else kept[max(0, len(kept) - lines) :])
+        return b"".join(kept if lines < 0 else kept[max(0, len(kept) - lines) :])[-most:]
+
+    async def read(self, name: str, lines: int) -> AsyncIterator[bytes]:
+        yield await self.tail(name, lines)
 
     async def follow(self, name: str, lines: int) -> AsyncIterator[bytes]:
         self.readers += 1

@@ -34,13 +34,15 @@ def native(**changes: Any) -> Vassal:
     [
         (Owner(0, 5), "OwnedByRoot", "`chown USER '/srv/a b/v.ini'`"),
         (Owner(5, 0), "OwnedByRoot", "`chgrp GROUP '/srv/a b/v.ini'`"),
+        (Owner(65534, 5), "UnmappedOwner", "`chown USER:GROUP '/srv/a b/v.ini'` with ids that are mapped"),
+        (Owner(9, 65533), "UnmappedOwner", "`chown USER:GROUP '/srv/a b/v.ini'` with ids that are mapped"),
         (Owner(7, 5), "OwnedByEmperor", "`chown USER '/srv/a b/v.ini'`"),
         (Owner(2**31, 5), "InvalidOwner", "`chown USER:GROUP '/srv/a b/v.ini'`"),
         (Owner(5, 2**32 - 1), "InvalidOwner", "`chown USER:GROUP '/srv/a b/v.ini'`"),
     ],
 )
 def test_who_is_never_run(owner: Owner, reason: str, remedy: str) -> None:
-    problem = unfit(owner, Tyranny(emperor=7), FILE)
+    problem = unfit(owner, Tyranny(emperor=7, unmapped=(65534, 65533)), FILE)
     assert problem is not None and (problem.reason, problem.remedy, problem.file) == (reason, remedy, FILE)
 
 

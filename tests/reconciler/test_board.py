@@ -6,6 +6,8 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
+
 from emperorctl.reconciler import board as board_module
 from emperorctl.reconciler.board import Board
 
@@ -44,6 +46,24 @@ def test_an_object_is_encoded_once_for_each_change() -> None:
     assert shown.board.get("b") is None
 
 
+def test_what_is_gone_takes_no_more_than_so_much_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(board_module, "REMAINS", 1000)
+    shown = Shown()
+    begin = shown.board.version
+    for number in range(100):
+        shown.set("a", 1)
+        shown.board.remove("a", b"x" * 300)
+        assert sum(len(last) for *_, last in shown.board._history) <= 1000, number
+    assert shown.board.since(begin) is None
+    recent = shown.board.version - 2
+    assert [kind for _, kind, _ in shown.board.since(recent) or ()] == ["DELETED"]
+    # One that is larger than all room is still told of.
+    shown.set("b", 1)
+    version = shown.board.version
+    shown.board.remove("b", b"x" * 3000)
+    assert [kind for _, kind, _ in shown.board.since(version) or ()] == ["DELETED"]
+
+
 def test_a_snapshot_is_in_the_order_of_names() -> None:
     shown = Shown()
     for name in ("b", "a"):
@@ -70,7 +90,6 @@ def test_changes_since_a_version_come_once_for_each_object() -> None:
 def test_too_old_a_version_is_said_so(monkeypatch: Any) -> None:
     monkeypatch.setattr(board_module, "HISTORY", 3)
     shown = Shown()
-    shown.board._history = board_module.deque(maxlen=3)
     for value in range(10):
         shown.set("a", value)
     assert shown.board.since(2) is None

@@ -23,8 +23,11 @@ from tests.reconciler.test_controller import Realm
 class NoLogs:
     """No output was ever captured."""
 
-    async def tail(self, name: str, lines: int) -> bytes:
+    async def tail(self, name: str, lines: int, most: int) -> bytes:
         return b""
+
+    def read(self, name: str, lines: int) -> AsyncIterator[bytes]:
+        return self.follow(name, lines)
 
     async def follow(self, name: str, lines: int) -> AsyncIterator[bytes]:
         for _ in range(0):

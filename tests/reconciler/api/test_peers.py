@@ -11,6 +11,7 @@ from emperorctl.models.errors import UserError
 from emperorctl.reconciler.api import peers
 from emperorctl.reconciler.api.listener import Listener, control_place
 from emperorctl.reconciler.api.peers import EVERYTHING, Admission, Peer, Reach, group_id, peer_of
+from emperorctl.reconciler.runtime.overflow import Overflow
 
 MASTERS = frozenset({0, 500})
 
@@ -31,6 +32,13 @@ MASTERS = frozenset({0, 500})
         (Admission(tyrant=True, masters=MASTERS), None, None),
         (Admission(tyrant=True, group=70, masters=MASTERS), Peer(1, 1001, 70), EVERYTHING),
         (Admission(tyrant=True, group=70, masters=MASTERS), Peer(1, 1002, 72), Reach(1002)),
+        # In a user namespace that maps not everybody, the one id that all others look like is nobody's.
+        (Admission(tyrant=True, masters=MASTERS, overflow=Overflow(65534, 65533)), Peer(1, 65534, 7), None),
+        (Admission(tyrant=True, masters=MASTERS, overflow=Overflow(65534, 65533)), Peer(1, 65533, 7), Reach(65533)),
+        (Admission(masters=frozenset({0, 65534}), overflow=Overflow(65534, 65534)), Peer(1, 65534, 0), None),
+        (Admission(group=70, masters=MASTERS, overflow=Overflow(65534, 70)), Peer(1, 7, 70, frozenset({70})), None),
+        (Admission(group=71, masters=MASTERS, overflow=Overflow(65534, 70)), Peer(1, 7, 71), EVERYTHING),
+        (Admission(tyrant=True, masters=MASTERS, overflow=Overflow()), Peer(1, 65534, 7), Reach(65534)),
     ],
 )
 def test_how_far_somebody_reaches(gate: Admission, peer: Peer | None, reach: Reach | None) -> None:

@@ -25,6 +25,14 @@ def test_requests_come_in_bursts_and_at_a_rate() -> None:
     assert [rations.request(7) for _ in range(4)] == [True, True, True, False]
 
 
+def test_what_costs_more_counts_as_more() -> None:
+    rations, time = made(Allowance(burst=10.0, rate=2.0))
+    assert [rations.request(7, 5.0) for _ in range(3)] == [True, True, False]
+    time.now += 1.0
+    assert not rations.request(7, 5.0)
+    assert rations.request(7)
+
+
 def test_connections_and_watches_are_counted_for_each() -> None:
     rations, _ = made(Allowance(connections=1, watches=1))
     assert rations.connect(7)

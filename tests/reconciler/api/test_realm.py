@@ -254,9 +254,10 @@ def test_a_realm_does_not_rely_on_the_routes(emperor: FakeEmperor) -> None:
             order("secret")
     with pytest.raises(NotFound):
         alice.clear_blacklist(["secret"])
-    with pytest.raises(NotFound):
-        alice.logs.follow("secret", 1)
-    for asked in (alice.logs.tail("secret", 1), alice.execute("secret", Execution(("id",)))):
+    for reading in (alice.logs.follow, alice.logs.read):
+        with pytest.raises(NotFound):
+            reading("secret", 1)
+    for asked in (alice.logs.tail("secret", 1, 10), alice.execute("secret", Execution(("id",)))):
         with pytest.raises(NotFound):
             asyncio.run(asked)  # type: ignore[arg-type]
     assert alice.owner("secret") is None

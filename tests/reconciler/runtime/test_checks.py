@@ -10,7 +10,7 @@ import pytest
 
 from emperorctl.reconciler.runtime import checks, probes
 from emperorctl.reconciler.runtime.checks import Needs, Verdict
-from emperorctl.reconciler.runtime.trust import weak_spots
+from emperorctl.reconciler.runtime.trust import installation, weak_spots
 
 
 @pytest.fixture
@@ -138,3 +138,14 @@ def test_a_user_that_the_emperor_can_not_become(
     (found,) = checks._paranoia(Needs({}, renounced=(uid, None, cap)))
     assert found.verdict is Verdict.ERROR and "--" in found.message
     assert not list(checks._paranoia(Needs({})))
+
+
+def test_whoever_can_change_the_program_is_reported(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So is whoever can put modules where they are looked for."""
+    place.chmod(0o777)
+    monkeypatch.syspath_prepend(str(place))
+    spot = f"{place} can be written by everybody"
+    assert spot in installation()
+    (found,) = checks._installation()
+    assert found.verdict is (Verdict.ERROR if os.geteuid() == 0 else Verdict.WARNING)
+    assert "whoever can change the program" in found.message

@@ -94,27 +94,6 @@ def test_only_a_regular_file_is_written(tmp_path: Path) -> None:
         LogFile(str(tmp_path / "a.log"), 10, 1).open()
 
 
-@pytest.mark.parametrize("lines", [0, 1, 2, 3, 5, 9, 10, 11, 100, -1])
-def test_tail_counts_lines_across_files(tmp_path: Path, lines: int) -> None:
-    everything = [b"%d\n" % number for number in range(10)]
-    for name, part in {"a.log.2": everything[:3], "a.log.1": everything[3:8], "a.log": everything[8:]}.items():
-        (tmp_path / name).write_bytes(b"".join(part))
-    opened = logfiles.open_all(str(tmp_path / "a.log"), 3)
-    wanted = everything if lines < 0 else everything[max(0, 10 - lines) :] if lines else []
-    assert logfiles.tail(opened, lines) == b"".join(wanted)
-    for fd, _ in opened:
-        os.close(fd)
-
-
-def test_tail_of_an_unfinished_line_and_of_nothing(tmp_path: Path) -> None:
-    (tmp_path / "a.log").write_bytes(b"one\ntwo")
-    opened = logfiles.open_all(str(tmp_path / "a.log"), 3)
-    assert logfiles.tail(opened, 1) == b"two"
-    assert logfiles.tail(opened, 2) == b"one\ntwo"
-    os.close(opened[0][0])
-    assert logfiles.tail(logfiles.open_all(str(tmp_path / "b.log"), 3), 5) == b""
-
-
 def test_a_directory_that_others_may_write_in_is_refused(tmp_path: Path) -> None:
     logfiles.open_directory(str(tmp_path / "new" / "logs"))
     assert (tmp_path / "new" / "logs").stat().st_mode & 0o777 == 0o700
