@@ -120,6 +120,7 @@ def test_namespaces_and_capabilities_of_all_vassals_for_tenants(emperor: Make) -
         said = e.cli("exec", name, "--", "sh", "-c", "id -u; grep CapEff /proc/self/status").stdout
         assert said.split() == [str(uid), "CapEff:", "0000000000000000"], name
     assert "uid" in refusal(e, "sections.ini:two")
+    assert set(e.objects()) == {"web.ini", f"shop.{ALICE}", "sections.ini:one", "sections.ini:two"}
 
 
 # Paranoid mode

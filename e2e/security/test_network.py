@@ -108,7 +108,7 @@ class World(Emperor):
         connect = f"client = socket.create_connection(({address!r}, {port}), timeout=10)"
         code = f"import socket; {connect}; client.sendall(b'?'); print(client.recv(100).decode())"
         done = self.inside(PYTHON, "-c", code)
-        return done.stdout.strip() or done.stderr.strip().splitlines()[-1]
+        return done.stdout.strip() or done.stderr.strip()
 
     def serve(self, *addresses: str) -> None:
         """Have a server at these addresses that says which one was asked."""

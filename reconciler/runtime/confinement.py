@@ -100,8 +100,8 @@ def _maps(isolation: Isolation, identity: Identity, emperor: int) -> tuple[dict[
         raise Unmapped(f"gidMap gives no id to the vassal's own group, {identity.gid}")
     if not identity.switch:
         return maps, None
-    inside = [found for group in identity.groups if (found := _inside(gids, group)) is not None]
-    return maps, [uid, gid, inside]
+    others = [found for group in identity.groups if (found := _inside(gids, group)) is not None]
+    return maps, [uid, gid, others]
 
 
 def _lines(maps: Sequence[IdMap]) -> str:

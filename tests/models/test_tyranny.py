@@ -193,6 +193,13 @@ def test_options_of_configs(option: str) -> None:
     refuse_options([("master", "true"), ("env", "uid=1"), ("exec-as-user", "id")])
 
 
+def test_a_network_of_its_own_with_ports_that_anybody_may_have_is_no_right() -> None:
+    vassal = native()
+    isolation = Isolation(NET | USER, no_new_privileges=True, network=Network.USER, ports=(Port(80, 1024),))
+    asked = replace(vassal, launch=replace(vassal.launch, isolation=isolation))
+    assert govern(asked, ALICE, TYRANNY).launch.isolation == isolation
+
+
 # What the administrator gives
 
 
@@ -276,10 +283,3 @@ def test_what_can_not_be_given_to_all(spec: dict[str, Any], field: str) -> None:
         assert (refusal.value.problem.field, refusal.value.problem.file) == (field, where)
     harmless = {"nice": 1, "hooks": {"preStart": [{"command": ["a"]}, {"command": ["a"], "asEmperor": False}]}}
     refuse_layers(Layers({"spec": harmless}, {"metadata": {}}))
-
-
-def test_a_network_of_its_own_with_ports_that_anybody_may_have_is_no_right() -> None:
-    vassal = native()
-    isolation = Isolation(NET | USER, no_new_privileges=True, network=Network.USER, ports=(Port(80, 1024),))
-    asked = replace(vassal, launch=replace(vassal.launch, isolation=isolation))
-    assert govern(asked, ALICE, TYRANNY).launch.isolation == isolation

@@ -71,12 +71,6 @@ def test_own_ids_stand_for_themselves() -> None:
     assert found["ids"] == [33, 34, [34, 35]]
 
 
-def test_an_emperor_that_has_kept_the_right_to_become_others_does_so_in_a_user_namespace_too() -> None:
-    found = order(Isolation(USER), WEB, emperor=1000)
-    assert found["maps"] == {"uid": "33 33 1\n", "gid": "34 34 1\n35 35 1\n", "deny": False}
-    assert found["ids"] == [33, 34, [34, 35]]
-
-
 def test_an_ordinary_user_maps_itself_and_changes_to_nobody() -> None:
     found = order(Isolation(USER), OWN, emperor=1000)
     assert found["maps"] == {"uid": "1000 1000 1\n", "gid": "1001 1001 1\n", "deny": True}
