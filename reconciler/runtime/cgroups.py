@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from emperorctl.reconciler.runtime.containment import Contained
 from emperorctl.reconciler.runtime.launcher import Fate
-from emperorctl.reconciler.runtime.zygote import procfs
+from emperorctl.reconciler.runtime.zygote import kernel, procfs
 
 __all__ = ["LEAF", "Cgroups", "Place", "find_place", "kill", "members", "old_roots", "remove"]
 
@@ -34,12 +34,12 @@ class Place:
 def find_place() -> Place | None:
     """Our own cgroup, if it is a writable cgroup v2 (the unified mount of a hybrid system included)."""
     own = ""
-    for line in _text("/proc/self/cgroup").splitlines():
+    for line in kernel.text("/proc/self/cgroup").splitlines():
         if line.startswith("0::"):
             own = line[3:].removesuffix(f"/{LEAF}") or "/"
     if not own.startswith("/") or "/.." in own:
         return None
-    for line in _text("/proc/self/mountinfo").splitlines():
+    for line in kernel.text("/proc/self/mountinfo").splitlines():
         fields, _, rest = line.partition(" - ")
         if not rest.startswith("cgroup2 "):
             continue
@@ -68,22 +68,16 @@ def members(directory: str) -> list[int]:
     """Every process in this cgroup and below it."""
     found: list[int] = []
     for inner, _, _ in os.walk(directory):
-        found.extend(int(word) for word in _text(f"{inner}/cgroup.procs").split())
+        found.extend(int(word) for word in kernel.text(f"{inner}/cgroup.procs").split())
     return found
 
 
 def kill(directory: str) -> bool:
     """SIGKILL for everything in this cgroup and below it. False when it is gone."""
     try:
-        fd = os.open(f"{directory}/cgroup.kill", os.O_WRONLY | os.O_CLOEXEC)
+        kernel.put(f"{directory}/cgroup.kill", "1")
     except OSError:
         return False
-    try:
-        os.write(fd, b"1")
-    except OSError:
-        return False
-    finally:
-        os.close(fd)
     return True
 
 
@@ -163,21 +157,13 @@ class Cgroups:
             entry = procfs.stat(pid)
             if self._is_known(pid) or entry is None or entry.name == procfs.KEEPER_NAME:
                 continue
-            if _text(f"/proc/{pid}/cgroup").rstrip().endswith(suffix):
+            if kernel.text(f"/proc/{pid}/cgroup").rstrip().endswith(suffix):
                 return Fate.STARTED, pid
         return Fate.NOT_STARTED, 0
 
     def close(self) -> None:
         """The zygote does this too, whoever is last."""
         remove(self.root)
-
-
-def _text(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.read()
-    except OSError:
-        return ""
 
 
 def _unescaped(field: str) -> str:

@@ -21,6 +21,7 @@ from emperorctl.models.names import printable
 from emperorctl.reconciler.runtime import cgroups, controllers, probes
 from emperorctl.reconciler.runtime.paranoia import renunciation, require_readable
 from emperorctl.reconciler.runtime.trust import installation, weak_spots
+from emperorctl.reconciler.runtime.zygote import procfs
 
 __all__ = ["Finding", "Needs", "Verdict", "examine"]
 
@@ -109,7 +110,7 @@ def _rights() -> Iterator[Finding]:
         yield Finding("user", Verdict.WARNING, message, "run it as root to give vassals users of their own")
         return
     yield _ok("user", "root: vassals can have users of their own")
-    have = probes.capabilities()
+    have = procfs.capabilities("self")
     missing = [name for name in _WANTED if not have >> CAPABILITIES[name] & 1]
     for name in missing:
         verdict = Verdict.ERROR if name in _NEEDED else Verdict.WARNING

@@ -11,7 +11,7 @@ import os
 
 from emperorctl.models.names import printable
 from emperorctl.reconciler.runtime.cgroups import LEAF, Place, remove
-from emperorctl.reconciler.runtime.zygote import procfs
+from emperorctl.reconciler.runtime.zygote import kernel, procfs
 
 __all__ = [
     "FILES_V1",
@@ -53,11 +53,11 @@ def handed_down(directory: str) -> frozenset[str]:
 def hierarchies() -> dict[str, str]:
     """Our own directory in each writable cgroup v1 hierarchy, by the kind of limit."""
     own: dict[str, str] = {}
-    for line in _text("/proc/self/cgroup").splitlines():
+    for line in kernel.text("/proc/self/cgroup").splitlines():
         names, path = line.partition(":")[2].split(":", 1)
         own |= {name: path for name in names.split(",") if name in FILES_V1}
     found: dict[str, str] = {}
-    for line in _text("/proc/self/mountinfo").splitlines():
+    for line in kernel.text("/proc/self/mountinfo").splitlines():
         fields, _, rest = line.partition(" - ")
         if not rest.startswith("cgroup "):
             continue
@@ -136,14 +136,14 @@ def _make_room(directory: str, ours: frozenset[int]) -> None:
             if not os.path.isdir(leaf):
                 os.mkdir(leaf, 0o755)
             try:
-                _write(f"{leaf}/cgroup.procs", str(pid))
+                kernel.put(f"{leaf}/cgroup.procs", str(pid))
             except ProcessLookupError:
                 continue
     raise Unavailable("the Emperor's control group does not become empty", _UNIT)
 
 
 def _hand_down(directory: str, kinds: frozenset[str]) -> None:
-    _write(f"{directory}/cgroup.subtree_control", " ".join(f"+{kind}" for kind in sorted(kinds)))
+    kernel.put(f"{directory}/cgroup.subtree_control", " ".join(f"+{kind}" for kind in sorted(kinds)))
 
 
 def _is_top(directory: str) -> bool:
@@ -151,21 +151,5 @@ def _is_top(directory: str) -> bool:
     return os.path.exists(f"{directory}/cgroup.procs") and not os.path.exists(f"{directory}/cgroup.events")
 
 
-def _write(path: str, text: str) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, text.encode())
-    finally:
-        os.close(fd)
-
-
 def _words(path: str) -> list[str]:
-    return _text(path).split()
-
-
-def _text(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.read()
-    except OSError:
-        return ""
+    return kernel.text(path).split()

@@ -21,7 +21,7 @@ from emperorctl.reconciler.runtime.cgroups import Place, members, remove
 from emperorctl.reconciler.runtime.controllers import Unavailable
 from emperorctl.reconciler.runtime.ordering import Placement, Unusable
 from emperorctl.reconciler.runtime.runs import Order
-from emperorctl.reconciler.runtime.zygote import procfs
+from emperorctl.reconciler.runtime.zygote import kernel, procfs
 
 __all__ = ["Limiter", "cleared"]
 
@@ -93,13 +93,13 @@ class Limiter:
         """What it uses now: memory in bytes, processes, seconds of processor time, kills for want of memory."""
         found: dict[str, Any] = {}
         if (directory := self._directory("memory", order)) is not None:
-            text = _read(f"{directory}/memory.current") or _read(f"{directory}/memory.usage_in_bytes")
+            text = kernel.text(f"{directory}/memory.current") or kernel.text(f"{directory}/memory.usage_in_bytes")
             found["memory"] = int(text or 0)
             found["oomKills"] = self._oom_kills(order)
         if (directory := self._directory("pids", order)) is not None:
-            found["pids"] = int(_read(f"{directory}/pids.current") or 0)
+            found["pids"] = int(kernel.text(f"{directory}/pids.current") or 0)
         if (directory := self._directory("cpu", order)) is not None:
-            spent = _field(_read(f"{directory}/cpu.stat"), "usage_usec")
+            spent = _field(kernel.text(f"{directory}/cpu.stat"), "usage_usec")
             if spent is not None:
                 found["cpuSeconds"] = round(spent / 1e6, 3)
         return found
@@ -113,7 +113,7 @@ class Limiter:
         directory = self._directory("memory", order)
         if directory is None:
             return 0
-        text = _read(f"{directory}/memory.events") or _read(f"{directory}/memory.oom_control")
+        text = kernel.text(f"{directory}/memory.events") or kernel.text(f"{directory}/memory.oom_control")
         return _field(text, "oom_kill") or 0
 
     def _directory(self, kind: str, order: Order) -> str | None:
@@ -218,7 +218,7 @@ def _set(knobs: list[tuple[str, str, bool]]) -> OSError | None:
         failure = None
         for path, value, optional in order:
             try:
-                _write(path, value)
+                kernel.put(path, value)
             except FileNotFoundError as error:
                 failure = failure if optional else error
             except OSError as error:
@@ -244,19 +244,3 @@ def _field(text: str, name: str) -> int | None:
         if key == name and value.isdigit():
             return int(value)
     return None
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="ascii", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""
-
-
-def _write(path: str, text: str) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, text.encode())
-    finally:
-        os.close(fd)

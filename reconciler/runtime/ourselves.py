@@ -10,6 +10,7 @@ import os
 import resource
 
 from emperorctl.models.errors import UserError, WorldError
+from emperorctl.reconciler.runtime.zygote import procfs
 
 __all__ = [
     "NAME_MAX",
@@ -76,12 +77,7 @@ def spare_from_oom() -> tuple[int | None, int | None]:
 
 def may_change_users(pid: int) -> bool:
     """Whether that process has the capabilities setuid and setgid. False where nobody can tell."""
-    try:
-        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
-            effective = next((line for line in file if line.startswith("CapEff:")), "CapEff: 0")
-    except OSError:
-        return False
-    return int(effective.split()[1], 16) & _CHANGE_USERS == _CHANGE_USERS
+    return procfs.capabilities(pid) & _CHANGE_USERS == _CHANGE_USERS
 
 
 def hard_limits() -> dict[str, int | None]:

@@ -24,7 +24,7 @@ from emperorctl.reconciler.runtime import cgroups, controllers
 from emperorctl.reconciler.runtime.controllers import Unavailable
 from emperorctl.reconciler.runtime.leftovers import Leftover, end_leftovers
 from emperorctl.reconciler.runtime.spawn import ZygoteHandle
-from emperorctl.reconciler.runtime.zygote import clone, orders, rights
+from emperorctl.reconciler.runtime.zygote import clone, kernel, orders, procfs, rights
 
 __all__ = [
     "EMPERORS_OWN",
@@ -204,15 +204,11 @@ def _can_read(path: str) -> bool:
 
 def _held(pid: str) -> list[str] | str:
     """The names of a process's effective capabilities; `all` for all that this kernel has."""
-    try:
-        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
-            sets = {key: int(value, 16) for key, _, value in (line.partition(":") for line in file) if key == "CapEff"}
-        with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as file:
-            everything = (2 << int(file.read())) - 1
-    except (OSError, ValueError):
-        return []
-    mask = sets.get("CapEff", 0)
-    return "all" if mask == everything else [name for name, number in CAPABILITIES.items() if mask >> number & 1]
+    mask = procfs.capabilities(pid)
+    last = kernel.text("/proc/sys/kernel/cap_last_cap")
+    if mask and last and mask == (2 << int(last)) - 1:
+        return "all"
+    return [name for name, number in CAPABILITIES.items() if mask >> number & 1]
 
 
 def _divide_v2(directory: str, instance: str, wanted: Renunciation, ours: frozenset[int]) -> None:
@@ -231,8 +227,7 @@ def _divide_v2(directory: str, instance: str, wanted: Renunciation, ours: frozen
 
 def _enter(directory: str, ours: frozenset[int]) -> None:
     for pid in ours:
-        with open(f"{directory}/cgroup.procs", "w", encoding="ascii") as file:
-            file.write(str(pid))
+        kernel.put(f"{directory}/cgroup.procs", str(pid))
 
 
 def _ask(zygote: ZygoteHandle, wanted: Renunciation) -> None:

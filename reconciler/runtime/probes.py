@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from emperorctl.reconciler.runtime.cgroups import remove
 
-__all__ = ["SYSCALLS", "capabilities", "has_cgroup_kill", "has_syscall", "inotify", "namespaces"]
+__all__ = ["SYSCALLS", "has_cgroup_kill", "has_syscall", "inotify", "namespaces"]
 
 SYSCALLS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
@@ -45,15 +45,6 @@ def has_syscall(name: str) -> bool:
     arguments = (wrong, zero, zero, zero, zero) if name != "close_range" else (wrong, zero, wrong, zero, zero)
     result = _libc.syscall(ctypes.c_long(_NUMBERS[name]), *arguments)
     return result >= 0 or ctypes.get_errno() != errno.ENOSYS
-
-
-def capabilities() -> int:
-    """This process's effective capabilities, a bit each."""
-    try:
-        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
-            return next(int(line.split()[1], 16) for line in file if line.startswith("CapEff:"))
-    except (OSError, StopIteration, ValueError):
-        return 0
 
 
 def namespaces() -> dict[str, str | None]:

@@ -14,7 +14,7 @@ import os
 import select
 import struct
 
-from . import clone, usernet  # noqa: TID251
+from . import clone, kernel, usernet  # noqa: TID251
 from .clone import Cloned, Cloner  # noqa: TID251
 from .execute import Steps, report  # noqa: TID251
 from .lean import signal, socket  # noqa: TID251
@@ -230,21 +230,13 @@ def _open_gate(cloned: Cloned, maps: dict[str, Any], gate: tuple[int, int]) -> N
         directory = f"/proc/{cloned.pid}"
         if maps["deny"]:
             # Or an ordinary user could get rid of groups that keep him out of something.
-            _write(f"{directory}/setgroups", "deny")
-        _write(f"{directory}/gid_map", maps["gid"])
-        _write(f"{directory}/uid_map", maps["uid"])
+            kernel.put(f"{directory}/setgroups", "deny")
+        kernel.put(f"{directory}/gid_map", maps["gid"])
+        kernel.put(f"{directory}/uid_map", maps["uid"])
         os.write(gate[1], b"1")
     except OSError as error:
         signal.pidfd_send_signal(cloned.pidfd, signal.SIGKILL)
         raise CellError("maps", error) from None
-
-
-def _write(path: str, text: str) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, text.encode())
-    finally:
-        os.close(fd)
 
 
 # --- in the new process ---

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 
+from . import kernel  # noqa: TID251
+
 TYPE_CHECKING = False  # that of `typing`, which is not to be loaded
 if TYPE_CHECKING:
     from typing import Any
@@ -21,7 +23,7 @@ def confine(limits: dict[str, Any]) -> None:
         os.mkdir(group, 0o755)
     for path, value, optional in limits["knobs"]:
         try:
-            _write(path, value)
+            kernel.put(path, value)
         except FileNotFoundError:
             if not optional:
                 raise
@@ -30,17 +32,9 @@ def confine(limits: dict[str, Any]) -> None:
 def join(limits: dict[str, Any]) -> None:
     """Be in these groups from now on, with all that is started later. Raises OSError."""
     for group in limits["groups"]:
-        _write(f"{group}/cgroup.procs", "0")
+        kernel.put(f"{group}/cgroup.procs", "0")
 
 
 def expose(score: int) -> None:
     """Let the kernel take this process rather than the Emperor when the host runs out of memory. Raises OSError."""
-    _write("/proc/self/oom_score_adj", str(score))
-
-
-def _write(path: str, text: str) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, text.encode())
-    finally:
-        os.close(fd)
+    kernel.put("/proc/self/oom_score_adj", str(score))

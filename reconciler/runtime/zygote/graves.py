@@ -11,7 +11,7 @@ import os
 import select
 import time
 
-from . import procfs  # noqa: TID251
+from . import kernel, procfs  # noqa: TID251
 
 TYPE_CHECKING = False  # that of `typing`, which is not to be loaded
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def bury_cgroup(root: str) -> bool:
     events = -1
     try:
         events = os.open(f"{root}/cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
-        _write(f"{root}/cgroup.kill", b"1")
+        kernel.put(f"{root}/cgroup.kill", "1")
         poll = select.poll()
         poll.register(events, select.POLLPRI)
         deadline = time.monotonic() + _PATIENCE
@@ -61,11 +61,7 @@ def bury_group(root: str) -> bool:
 
 
 def _members(directory: str) -> list[int]:
-    try:
-        with open(f"{directory}/cgroup.procs", "rb") as file:
-            return [int(word) for word in file.read().split()]
-    except OSError:
-        return []
+    return [int(word) for word in kernel.text(f"{directory}/cgroup.procs").split()]
 
 
 def bury_trees(sessions: set[int], mark: bytes) -> bool:
@@ -134,11 +130,3 @@ def remove_cgroup(root: str) -> None:
         if not os.path.exists(root):
             return
         time.sleep(0.02)
-
-
-def _write(path: str, data: bytes) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, data)
-    finally:
-        os.close(fd)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from . import kernel  # noqa: TID251
 from .lean import signal  # noqa: TID251
 
 TYPE_CHECKING = False  # that of `typing`, which is not to be loaded
@@ -19,6 +20,7 @@ __all__ = [
     "KEEPER_NAME",
     "ZYGOTE_NAME",
     "Stat",
+    "capabilities",
     "children",
     "cookie",
     "family",
@@ -73,6 +75,14 @@ def stat(pid: int) -> Stat | None:
     if len(fields) < 20:
         return None
     return Stat(pid, name, fields)
+
+
+def capabilities(pid: int | str) -> int:
+    """The effective capabilities of a process (or of `self`), a bit each; 0 where nobody can tell."""
+    for line in kernel.text(f"/proc/{pid}/status").splitlines():
+        if line.startswith("CapEff:"):
+            return int(line.split()[1], 16)
+    return 0
 
 
 def pids() -> list[int]:

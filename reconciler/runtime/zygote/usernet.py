@@ -18,7 +18,7 @@ import select
 import struct
 import time
 
-from . import clone, confine, orders  # noqa: TID251
+from . import clone, confine, kernel, orders  # noqa: TID251
 from .execute import Refused, Steps  # noqa: TID251
 from .lean import TOLERANT, signal, socket  # noqa: TID251
 from .procfs import KEEPER_NAME  # noqa: TID251
@@ -168,7 +168,7 @@ def _begin(isolation: dict[str, Any], spaces: list[int], nofile: tuple[int, int]
     clone.enter(net, _NEWNET)
     # Ports below 1024 are nobody else's in there. Where /proc/sys can't be written to, the vassal has to use others.
     with TOLERANT:
-        _write(_PORTS_FROM, b"0")
+        kernel.put(_PORTS_FROM, "0")
     program.listen()
     # It is found by a path in /proc, which is open to those who may look into this process: its like, in the same user
     # namespace, who have no fewer rights.
@@ -178,14 +178,6 @@ def _begin(isolation: dict[str, Any], spaces: list[int], nofile: tuple[int, int]
     for fd in (go, user, net):
         os.close(fd)
     return program
-
-
-def _write(path: str, data: bytes) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, data)
-    finally:
-        os.close(fd)
 
 
 def _try_ports(ports: list[list[Any]]) -> None:

@@ -11,6 +11,7 @@ import pytest
 from emperorctl.reconciler.runtime import checks, probes
 from emperorctl.reconciler.runtime.checks import Needs, Verdict
 from emperorctl.reconciler.runtime.trust import installation, weak_spots
+from emperorctl.reconciler.runtime.zygote import procfs
 
 
 @pytest.fixture
@@ -94,11 +95,11 @@ def test_a_namespace_that_can_not_be_made(monkeypatch: pytest.MonkeyPatch, wante
 
 def test_every_capability_that_is_missing_says_what_can_not_be_done(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(probes, "capabilities", lambda: 0)
+    monkeypatch.setattr(procfs, "capabilities", lambda pid: 0)
     found = {one.check: one for one in checks._rights()}
     assert found["capability setuid"].verdict is Verdict.ERROR
     assert found["capability net_admin"].verdict is Verdict.WARNING
-    monkeypatch.setattr(probes, "capabilities", lambda: (1 << 41) - 1)
+    monkeypatch.setattr(procfs, "capabilities", lambda pid: (1 << 41) - 1)
     assert {one.verdict for one in checks._rights()} == {Verdict.OK}
 
 
