@@ -14,6 +14,7 @@ import resource
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import thread_time
 from typing import TYPE_CHECKING, Any
 
 from emperorctl.reconciler.api.connections import Connections
@@ -29,7 +30,7 @@ __all__ = ["GREETING", "Shared", "StatsLimits", "StatsServer"]
 GREETING = 0.1
 """Seconds that a caller has to begin an HTTP request; who is silent until then wants the bare document."""
 _SHARE = 9
-"""A document is good for that many times what it took to make: making them takes a tenth of the time at most."""
+"""A document is good for that many times the processor time that it took: making them takes a tenth of it at most."""
 _SPARE = 64 * 1024
 """Bytes that are read from a caller who was answered, and not understood; more of them end the connection."""
 _PIECE = 32 * 1024
@@ -55,11 +56,18 @@ class StatsLimits:
 
 
 class Shared:
-    """One document for all who ask in the same moment. `time` is the clock of `arrived`."""
+    """One document for all who ask in the same moment.
 
-    def __init__(self, render: Callable[[], bytes], time: Callable[[], float]) -> None:
+    `time` is the clock of `arrived`, `spent` that of what making one costs. Both in seconds: the processor's, so that a
+    busy machine, where all takes longer, does not make the document older.
+    """
+
+    def __init__(
+        self, render: Callable[[], bytes], time: Callable[[], float], spent: Callable[[], float] = thread_time
+    ) -> None:
         self._render = render
         self._time = time
+        self._spent = spent
         self._document = b""
         self._made = float("-inf")
         self._good_until = float("-inf")
@@ -68,10 +76,10 @@ class Shared:
         """The document for a caller of that time: made since then, or a moment ago."""
         begun = self._time()
         if self._made < arrived and begun > self._good_until:
+            before = self._spent()
             self._document = self._render()
             self._made = begun
-            done = self._time()
-            self._good_until = done + _SHARE * (done - begun)
+            self._good_until = self._time() + _SHARE * (self._spent() - before)
         return self._document
 
 

@@ -230,7 +230,7 @@ def test_a_document_is_as_new_as_its_reader_and_costs_a_tenth_of_the_time() -> N
         time.now += 0.1
         return office.render()
 
-    shared = Shared(render, time.time)
+    shared = Shared(render, time.time, time.time)
     assert b'"number": 1' in shared.document(99.0)  # made at 100.0, done at 100.1
     assert b'"number": 1' in shared.document(99.9)
     time.now = 100.9
@@ -238,6 +238,22 @@ def test_a_document_is_as_new_as_its_reader_and_costs_a_tenth_of_the_time() -> N
     time.now = 101.5
     assert b'"number": 1' in shared.document(99.5)  # as new as he is
     assert b'"number": 2' in shared.document(101.5)
+
+
+def test_waiting_for_the_processor_makes_no_document_older() -> None:
+    time, spent, office = VirtualTime(100.0), VirtualTime(0.0), Office()
+
+    def render() -> bytes:
+        time.now += 3.0
+        spent.now += 0.1
+        return office.render()
+
+    shared = Shared(render, time.time, spent.time)
+    assert b'"number": 1' in shared.document(99.0)  # made at 100.0, done at 103.0
+    time.now = 103.8
+    assert b'"number": 1' in shared.document(103.8)
+    time.now = 104.0
+    assert b'"number": 2' in shared.document(104.0)
 
 
 def test_over_tcp(tmp_path: Path, free_port: int) -> None:
