@@ -1,7 +1,7 @@
 """The Emperor's settings put together: arguments before environment before files before defaults, and who said what.
 
 Called by `run`, once the zygote is on its way, and by `config view`. pydantic validates; where several places speak,
-`layers` merges them. What there may be is in `models/settings`. A repeatable option is taken wholly from the highest
+`places` merges them. What there may be is in `models/settings`. A repeatable option is taken wholly from the highest
 place that gives it. Not in here: the command line's own grammar (`settings_command`), and the grammar of files
 (`config_files`).
 """

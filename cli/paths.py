@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
-__all__ = ["client_socket", "default_socket", "default_state_dir"]
+if TYPE_CHECKING:
+    from emperorctl.models.settings import Settings
+
+__all__ = ["client_socket", "default_socket", "default_state_dir", "places"]
 
 _ROOTS = "/run/emperorctl/emperor.sock"
 
@@ -26,6 +30,13 @@ def client_socket() -> str:
     if path != _ROOTS and not os.environ.get("EMPERORCTL_SOCKET") and not os.path.exists(path):
         return _ROOTS if os.path.exists(_ROOTS) else path
     return path
+
+
+def places(told: Settings) -> tuple[str, str, str]:
+    """The control socket, the directory of the state and that of the logs of an Emperor with these settings."""
+    socket = os.path.abspath(told.socket or default_socket())
+    state = os.path.abspath(told.state_dir or default_state_dir(socket))
+    return socket, state, os.path.abspath(told.log_dir) if told.log_dir else os.path.join(state, "logs")
 
 
 def default_state_dir(socket: str) -> str:

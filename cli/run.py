@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from emperorctl.cli.options import SETTINGS
-from emperorctl.cli.paths import default_socket, default_state_dir
+from emperorctl.cli.paths import places
 from emperorctl.cli.settings_command import FILE_OPTIONS, add_command, given_options
 from emperorctl.models.errors import UserError
 from emperorctl.models.settings import OPTIONS
@@ -91,16 +91,15 @@ def _orders(loaded: Loaded) -> Orders:
     from emperorctl.cli.reign import Orders
     from emperorctl.reconciler.api.addresses import Exposure, parse_address
     from emperorctl.reconciler.api.commands import command_place
-    from emperorctl.reconciler.api.peers import group_id
     from emperorctl.reconciler.blacklist import BlacklistRule
     from emperorctl.reconciler.plan import Rules
+    from emperorctl.reconciler.runtime.identity import group_id
     from emperorctl.reconciler.throttle import ThrottleRule
 
     told = loaded.settings
-    group = None if told.socket_group is None else group_id(told.socket_group)
+    group = None if told.socket_group is None else group_id(told.socket_group, "--socket-group")
     exposure = Exposure("--emperor-stats", "--stats-public", told.stats_public)
-    path = os.path.abspath(told.socket or default_socket())
-    state = os.path.abspath(told.state_dir or default_state_dir(path))
+    path, state, logs = places(told)
     strict = told.emperor_throttle is not None and told.throttle_burst is None
     delta = (1000 if told.emperor_throttle is None else told.emperor_throttle) / 1000
     longest = told.emperor_max_throttle / 1000
@@ -122,7 +121,7 @@ def _orders(loaded: Loaded) -> Orders:
         settings=told,
         socket=path,
         state_dir=state,
-        log_dir=os.path.abspath(told.log_dir) if told.log_dir else os.path.join(state, "logs"),
+        log_dir=logs,
         rules=rules,
         stats=None if told.emperor_stats is None else parse_address(told.emperor_stats, exposure),
         commands=None if told.emperor_command_socket is None else command_place(told.emperor_command_socket),

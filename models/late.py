@@ -53,9 +53,8 @@ def settled(vassal: Vassal, meaning: _Table) -> Vassal:
         env=tuple((name, filled(value, meaning)) for name, value in launch.env),
         working_dir=filled(launch.working_dir, meaning),
     )
-    hooks = vassal.hooks
-    steps = (hooks.pre_start, hooks.post_start, hooks.pre_stop, hooks.post_stop)
-    return replace(vassal, launch=launch, hooks=Hooks(*(_hooks(some, meaning) for some in steps)), late=False)
+    hooks = Hooks(*(_hooks(steps, meaning) for steps in vassal.hooks.moments))
+    return replace(vassal, launch=launch, hooks=hooks, late=False)
 
 
 def _hooks(steps: tuple[Hook, ...], meaning: _Table) -> tuple[Hook, ...]:

@@ -19,6 +19,7 @@ from emperorctl.models.documents import Document, Format, Path, parse
 from emperorctl.models.durations import format_duration
 from emperorctl.models.errors import ConfigError, Problem
 from emperorctl.models.expansion import Expansion
+from emperorctl.models.isolation import Isolation
 from emperorctl.models.magic import Place
 from emperorctl.models.manifest_fields import UNLIMITED, FromFile, LimitPair, Manifest, Spec, described
 from emperorctl.models.manifest_hooks import HookStep
@@ -195,12 +196,13 @@ def _vassal(document: Document, name: str, place: Place, known: Mapping[str, str
     except ValidationError as error:
         raise ConfigError(problem_of(error, document)) from None
     spec, metadata = manifest.spec, manifest.metadata
+    isolation = isolation_meaning(spec.isolation, spec.network)
     return Vassal(
         name=name,
         kind=Kind.NATIVE,
         source=known["vassal.monitor"],
         file=known["vassal.file"],
-        launch=_launch(spec),
+        launch=_launch(spec, isolation),
         reload=_reload(spec),
         stop=_stop_of(StopMethod.SIGNAL, spec.stop.signal, spec.stop.grace_period),
         logs=_logs_of(spec.logs.max_size, spec.logs.max_files),
@@ -212,13 +214,13 @@ def _vassal(document: Document, name: str, place: Place, known: Mapping[str, str
         line=document.line,
         labels=metadata.labels or EMPTY,
         annotations=metadata.annotations or EMPTY,
-        spec=_effective(spec),
+        spec=_effective(spec, isolation),
         origins=origins(document),
         late=expansion.late,
     )
 
 
-def _launch(spec: Spec) -> Launch:
+def _launch(spec: Spec, isolation: Isolation) -> Launch:
     return Launch(
         command=tuple(spec.command),
         env=tuple(sorted((name, value) for name, value in spec.env.items() if isinstance(value, str))),
@@ -231,7 +233,7 @@ def _launch(spec: Spec) -> Launch:
         protocol=spec.reload.protocol is not None,
         notify=Notify.NONE if spec.readiness is None else Notify(spec.readiness.notify.access),
         secrets=tuple(sorted((name, value.file) for name, value in spec.env.items() if isinstance(value, FromFile))),
-        isolation=isolation_meaning(spec.isolation, spec.network),
+        isolation=isolation,
     )
 
 
@@ -255,7 +257,7 @@ def _hook_steps(spec: Spec) -> tuple[list[HookStep], ...]:
     return spec.hooks.pre_start, spec.hooks.post_start, spec.hooks.pre_stop, spec.hooks.post_stop
 
 
-def _effective(spec: Spec) -> dict[str, Any]:
+def _effective(spec: Spec, isolation: Isolation) -> dict[str, Any]:
     """The spec as it is meant, in the manifest's words: variables expanded, defaults filled in."""
     out: dict[str, Any] = {
         "command": list(spec.command),
@@ -291,7 +293,6 @@ def _effective(spec: Spec) -> dict[str, Any]:
         out["suspend"] = True
     if resources := spec.resources.effective():
         out["resources"] = resources
-    isolation = isolation_meaning(spec.isolation, spec.network)
     out["isolation"] = effective_isolation(isolation)
     if (network := effective_network(isolation)) is not None:
         out["network"] = network

@@ -31,6 +31,7 @@ from emperorctl.models.manifest_values import (
     Argument,
     Fields,
     Identity,
+    Nothing,
     Text,
     command,
     default,
@@ -230,10 +231,6 @@ Variable = Annotated[
     ),
 ]
 Directory = Annotated[str, BeforeValidator(_directory)]
-
-
-class Nothing(Fields):
-    """A choice that has no settings: written `{}`."""
 
 
 class Reload(Fields):

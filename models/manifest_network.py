@@ -15,7 +15,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from emperorctl.models.isolation import Isolation, Network, Port
-from emperorctl.models.manifest_values import Fields, described, expected, refused, schema_of
+from emperorctl.models.manifest_values import Fields, Nothing, described, expected, refused, schema_of
 from emperorctl.models.names import printable
 
 __all__ = ["NetworkField", "NetworkFields", "effective_network"]
@@ -98,10 +98,6 @@ class UserFields(Fields):
                 raise refused(f"ports[{index}]: {port.where} is published twice", "remove one of them", key="ports")
             seen.append(port)
         return self
-
-
-class Nothing(Fields):
-    """A choice that has no settings: written `{}`."""
 
 
 class NetworkFields(Fields):

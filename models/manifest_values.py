@@ -22,6 +22,7 @@ __all__ = [
     "Argument",
     "Fields",
     "Identity",
+    "Nothing",
     "Text",
     "argument",
     "command",
@@ -171,3 +172,7 @@ class Fields(BaseModel):
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         """Itself: nobody changes one, and pydantic would copy the defaults for every manifest."""
         return self
+
+
+class Nothing(Fields):
+    """A choice that has no settings: written `{}`."""

@@ -20,7 +20,7 @@ from emperorctl.models.merging import SET, Layers
 from emperorctl.models.names import owned_name, printable
 from emperorctl.models.patches import Patch
 from emperorctl.models.sockets import Address, Family, OnDemand
-from emperorctl.models.vassal import Hook, Hooks, Kind, Launch, Owner, Rlimit, Vassal
+from emperorctl.models.vassal import Hooks, Kind, Launch, Owner, Rlimit, Vassal
 
 __all__ = ["Tyranny", "govern", "refuse_layers", "refuse_options", "unfit"]
 
@@ -234,15 +234,11 @@ def _of_the_patch(patch: Patch | None) -> Problem | None:
 
 
 def _of_the_hooks(hooks: Hooks) -> Problem | None:
-    for name, steps in zip(("preStart", "postStart", "preStop", "postStop"), _steps(hooks), strict=True):
+    for name, steps in zip(("preStart", "postStart", "preStop", "postStop"), hooks.moments, strict=True):
         for index, hook in enumerate(steps):
             if hook.as_emperor:
                 return _forbidden(f"spec.hooks.{name}[{index}].asEmperor", "asks to run as the Emperor")
     return None
-
-
-def _steps(hooks: Hooks) -> tuple[tuple[Hook, ...], ...]:
-    return hooks.pre_start, hooks.post_start, hooks.pre_stop, hooks.post_stop
 
 
 def _of_the_sockets(on_demand: OnDemand | None) -> Problem | None:

@@ -188,6 +188,11 @@ class Hooks:
     pre_stop: tuple[Hook, ...] = ()
     post_stop: tuple[Hook, ...] = ()
 
+    @property
+    def moments(self) -> tuple[tuple[Hook, ...], ...]:
+        """Those of each moment, in the order of the fields."""
+        return self.pre_start, self.post_start, self.pre_stop, self.post_stop
+
 
 @dataclass(frozen=True, slots=True)
 class Vassal:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import stat
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -23,7 +22,18 @@ from emperorctl.models.vassal_defaults import read_defaults
 from emperorctl.models.vassal_set import read_settings
 from emperorctl.monitors.base import Shared, Warn
 from emperorctl.monitors.placeholders import Reach
-from emperorctl.monitors.reading import NATIVE_LIMIT, Busy, Content, Entry, Fingerprint, Gone, Unusable, look, read
+from emperorctl.monitors.reading import (
+    NATIVE_LIMIT,
+    Busy,
+    Content,
+    Entry,
+    Fingerprint,
+    Gone,
+    Unusable,
+    look,
+    only_ours,
+    read,
+)
 from emperorctl.monitors.watch.base import Hint, Watcher, WatchExhausted
 from emperorctl.monitors.watch.choice import WatchMode, fitting
 from emperorctl.monitors.watch.polling import INTERVAL, PollingWatcher
@@ -92,8 +102,7 @@ def _place(path: str) -> Place:
 
 
 def _require_ours(found: Content, shown: str) -> None:
-    ours = found.uid in (0, os.geteuid()) and not found.mode & stat.S_IWOTH
-    if not ours or (found.mode & stat.S_IWGRP and found.gid not in (0, os.getegid())):
+    if not only_ours(found.uid, found.gid, found.mode):
         message = "can be written by others than root and the Emperor's user, and decides what all vassals run"
         raise ConfigError(Problem("PermissionDenied", message, "chown and chmod it", file=shown))
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import stat
 from collections import defaultdict
 from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass, replace
@@ -30,7 +29,7 @@ from emperorctl.monitors.layout import Layout
 from emperorctl.monitors.on_demand import OnDemandRule
 from emperorctl.monitors.parsing import Order, Parsed, Setting, parse, refused_name, unparsed
 from emperorctl.monitors.pending import Pending
-from emperorctl.monitors.reading import NATIVE_LIMIT, UWSGI_LIMIT, Busy, Content, Entry, Gone, Unusable, look
+from emperorctl.monitors.reading import NATIVE_LIMIT, UWSGI_LIMIT, Busy, Content, Entry, Gone, Unusable, look, only_ours
 from emperorctl.monitors.tree import File, Findings, Folder, Tree
 from emperorctl.monitors.watch.base import Hint, WatchExhausted
 from emperorctl.monitors.watch.choice import file_system, fitting
@@ -468,8 +467,6 @@ def _spot(folder: Folder) -> _Look:
 
 def _trusted(content: Content, extension: str) -> bool:
     """Whether a file may be parsed in the event loop: small, and written by nobody but root and the Emperor's user."""
-    if content.uid not in (0, os.geteuid()) or content.mode & stat.S_IWOTH:
-        return False
-    if content.mode & stat.S_IWGRP and content.gid not in (0, os.getegid()):
+    if not only_ours(content.uid, content.gid, content.mode):
         return False
     return len(content.data) <= (_SMALL_TOML if extension == ".toml" else _SMALL)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from emperorctl.models.errors import ConfigError, Problem
 from emperorctl.models.names import printable
+from emperorctl.monitors.reading import only_ours
 
 __all__ = ["CONTENT_MAX", "SHARED", "Reach"]
 
@@ -149,10 +150,7 @@ def _parts(path: bytes) -> list[bytes]:
 
 def _trusted(directory: os.stat_result) -> bool:
     """Whether only root and this process's user can have put there what lies in a directory."""
-    mode = directory.st_mode
-    if directory.st_uid not in (0, os.geteuid()) or mode & stat.S_IWOTH:
-        return False
-    return not mode & stat.S_IWGRP or directory.st_gid in (0, os.getegid())
+    return only_ours(directory.st_uid, directory.st_gid, directory.st_mode)
 
 
 def _refused(reason: str, shown: str, message: str, remedy: str) -> ConfigError:

@@ -31,6 +31,7 @@ __all__ = [
     "look",
     "not_regular",
     "nowhere",
+    "only_ours",
     "read",
     "read_open",
     "refused",
@@ -186,6 +187,13 @@ def read_open(
     fingerprint = _fingerprint(after, own)
     touch = (fingerprint.link_mtime, fingerprint.mtime)
     return Content(b"".join(chunks), fingerprint, touch, after.st_uid, after.st_gid, after.st_mode, after.st_nlink)
+
+
+def only_ours(uid: int, gid: int, mode: int) -> bool:
+    """Whether nobody but root and this process's user may write what has this owner, group and mode."""
+    if uid not in (0, os.geteuid()) or mode & stat.S_IWOTH:
+        return False
+    return not mode & stat.S_IWGRP or gid in (0, os.getegid())
 
 
 def _being_written(fd: int) -> bool:

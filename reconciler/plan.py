@@ -362,7 +362,9 @@ def _reload(draft: Draft) -> None:
 def _limit(draft: Draft, wanted: Vassal) -> None:
     """Other limits of the same kinds hold at once for what runs."""
     memory = draft.memory
-    if memory.vassal is not None and wanted.limits.written() != memory.vassal.limits.written():
+    if memory.vassal is None or wanted.limits == memory.vassal.limits:
+        return
+    if wanted.limits.written() != memory.vassal.limits.written():
         what = wanted.limits.sentence() or "none any more"
         draft.actions.append(Limit(wanted, memory.number, "LimitsChanged", f"its limits are now: {what}"))
 

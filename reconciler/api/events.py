@@ -97,7 +97,7 @@ class EventLog:
                 part.version += 1
                 own = replace(entry, note=told(entry.note), born=part.version, version=part.version)
                 part._all[key] = own
-                part._of.setdefault(entry.name, OrderedDict())[key] = None
+                part._of.setdefault(entry.name, {})[key] = None
         part.owner = lambda name: owner
         return part
 
@@ -113,7 +113,7 @@ class EventLog:
         self._all = renamed
         self._of = {}
         for key in self._all:
-            self._of.setdefault(key[0], OrderedDict())[key] = None
+            self._of.setdefault(key[0], {})[key] = None
 
     def list(self, name: str | None = None) -> list[dict[str, object]]:
         """All events (of one name, as it was recorded) as API objects, the latest occurrence last."""

@@ -7,17 +7,14 @@ an Emperor that has no others).
 
 from __future__ import annotations
 
-import grp
 import os
 import socket
 import struct
 from dataclasses import dataclass, field
 
-from emperorctl.models.errors import UserError
-from emperorctl.models.names import printable
 from emperorctl.reconciler.runtime.overflow import Overflow, overflow
 
-__all__ = ["EVERYTHING", "Admission", "Peer", "Reach", "group_id", "may_command", "peer_of"]
+__all__ = ["EVERYTHING", "Admission", "Peer", "Reach", "may_command", "peer_of"]
 
 _UCRED = struct.Struct("iII")
 _SO_PEERGROUPS = 59
@@ -91,16 +88,6 @@ def peer_of(connection: socket.socket) -> Peer | None:
     except (OSError, struct.error):
         return None
     return Peer(pid, uid, gid, _groups_of(connection))
-
-
-def group_id(text: str) -> int:
-    """The id of a group that is given by its name or its id. Raises UserError."""
-    if text.isascii() and text.isdigit() and len(text) <= 10 and int(text) < 2**31:
-        return int(text)
-    try:
-        return grp.getgrnam(text).gr_gid
-    except (KeyError, ValueError):
-        raise UserError(f'--socket-group: there is no group "{printable(text)}"') from None
 
 
 def may_command(peer: Peer | None) -> bool:

@@ -1,7 +1,7 @@
 """Who a vassal runs as: names or numbers to uid, gid and groups.
 
-Used by `host`. Name services may hang (LDAP, NIS): lookups run in threads of their own with a time limit, one per
-question, and answers are kept for a few seconds. Nothing here ever falls back to root.
+Used by `host`, and for the Emperor's own options. Name services may hang (LDAP, NIS): lookups run in threads of their
+own with a time limit, one per question, and answers are kept for a few seconds. Nothing here ever falls back to root.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ import pwd
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Identities", "Identity", "IdentityError", "Key", "look_up", "parse_id"]
+from emperorctl.models.errors import UserError
+from emperorctl.models.names import printable
+
+__all__ = ["Identities", "Identity", "IdentityError", "Key", "group_id", "look_up", "parse_id"]
 
 ID_MAX = 2**31 - 1
 _KEPT = 10.0
@@ -130,6 +133,17 @@ def _group(group: str) -> int:
         raise IdentityError(
             "UnknownGroup", f'there is no group "{group}"', "create the group, or correct `group`"
         ) from None
+
+
+def group_id(text: str, option: str) -> int:
+    """The id of the group that an option of the Emperor's names, or gives as a number. Raises UserError."""
+    if text.isascii() and text.isdigit() and len(text) <= 10 and int(text) <= ID_MAX:
+        return int(text)
+    try:
+        return grp.getgrnam(text).gr_gid
+    except (KeyError, ValueError):
+        message = f'{option}: there is no group "{printable(text[:40])}" (create it, or give a decimal id)'
+        raise UserError(message) from None
 
 
 Key = tuple[str | None, str | None] | tuple[str | None, str | None, bool]

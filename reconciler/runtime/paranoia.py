@@ -8,7 +8,6 @@ requests, keeps what it can't do without. Not in here: which options say so (`mo
 from __future__ import annotations
 
 import contextlib
-import grp
 import os
 import pwd
 import select
@@ -22,6 +21,7 @@ from emperorctl.models.errors import UserError
 from emperorctl.models.status import Note, NoteType
 from emperorctl.reconciler.runtime import cgroups, controllers
 from emperorctl.reconciler.runtime.controllers import Unavailable
+from emperorctl.reconciler.runtime.identity import group_id
 from emperorctl.reconciler.runtime.leftovers import Leftover, end_leftovers
 from emperorctl.reconciler.runtime.spawn import ZygoteHandle
 from emperorctl.reconciler.runtime.zygote import clone, kernel, orders, procfs, rights
@@ -71,7 +71,7 @@ def renunciation(uid: str | None, gid: str | None, caps: str | None) -> Renuncia
         return None
     entry = _user(uid) if uid is not None else _entry(os.geteuid())
     number = int(uid) if entry is None and uid is not None else entry.pw_uid if entry is not None else os.geteuid()
-    group = _group(gid) if gid is not None else entry.pw_gid if entry is not None else number
+    group = group_id(gid, "--gid") if gid is not None else entry.pw_gid if entry is not None else number
     if (number, group) == (os.geteuid(), os.getegid()):
         return None
     if number == 0:
@@ -269,12 +269,3 @@ def _entry(uid: int) -> pwd.struct_passwd | None:
         return pwd.getpwuid(uid)
     except KeyError:
         return None
-
-
-def _group(text: str) -> int:
-    if text.isascii() and text.isdigit() and int(text) < 2**31:
-        return int(text)
-    try:
-        return grp.getgrnam(text).gr_gid
-    except (KeyError, ValueError):
-        raise UserError(f'--gid: there is no group "{text[:40]}" (create it, or give a decimal id)') from None

@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from emperorctl.models.isolation import IPC, MOUNT, NET, PID, USER, UTS
 from emperorctl.reconciler.runtime.cgroups import remove
 
 __all__ = ["SYSCALLS", "has_cgroup_kill", "has_syscall", "inotify", "namespaces"]
@@ -26,14 +27,7 @@ SYSCALLS: Mapping[str, tuple[str, str]] = MappingProxyType(
 )
 """What is used, since which Linux it is there, and what it is like without."""
 _NUMBERS = {"pidfd_open": 434, "clone3": 435, "close_range": 436, "openat2": 437, "mount_setattr": 442}
-_NAMESPACES = {
-    "user": 0x1000_0000,
-    "fs": 0x0002_0000,
-    "net": 0x4000_0000,
-    "ipc": 0x0800_0000,
-    "pid": 0x2000_0000,
-    "uts": 0x0400_0000,
-}
+_NAMESPACES = {"user": USER, "fs": MOUNT, "net": NET, "ipc": IPC, "pid": PID, "uts": UTS}
 _IN_CLOEXEC = 0o2000000
 _libc = ctypes.PyDLL(None, use_errno=True)
 
@@ -50,7 +44,7 @@ def has_syscall(name: str) -> bool:
 def namespaces() -> dict[str, str | None]:
     """For each kind of namespace: None where a child could make one, or why not. An ordinary user tries inside a user
     namespace."""
-    extra = 0 if os.geteuid() == 0 else _NAMESPACES["user"]
+    extra = 0 if os.geteuid() == 0 else USER
     return {name: _unshared(flag | extra) for name, flag in _NAMESPACES.items()}
 
 

@@ -15,7 +15,7 @@ import select
 import struct
 
 from . import clone, kernel, usernet  # noqa: TID251
-from .clone import Cloned, Cloner  # noqa: TID251
+from .clone import NEWCGROUP, NEWPID, NEWUSER, Cloned, Cloner  # noqa: TID251
 from .execute import Steps, report  # noqa: TID251
 from .lean import signal, socket  # noqa: TID251
 from .procfs import KEEPER_NAME  # noqa: TID251
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Builder", "CellError", "limit", "move_in", "settle"]
 
-_NEWPID, _NEWUSER, _NEWCGROUP = 0x2000_0000, 0x1000_0000, 0x0200_0000
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _IFREQ = struct.Struct("16sh22x")
 _FIRST = 2
@@ -89,7 +88,7 @@ class Builder:
         isolation = order["isolation"]
         gate = os.pipe() if isolation["maps"] else None
         try:
-            if isolation["init"] and isolation["flags"] & _NEWUSER and os.geteuid() != 0:
+            if isolation["init"] and isolation["flags"] & NEWUSER and os.geteuid() != 0:
                 return self._by_helper(order, cgroup, frame, gate)
             if isolation["init"]:
                 return self._with_keeper(order, cgroup, frame, gate)
@@ -147,7 +146,7 @@ class Builder:
     ) -> Cloned:
         steps = Steps()
         try:
-            frame.entered = _NEWUSER
+            frame.entered = NEWUSER
             cloned = self._with_keeper(order, cgroup, frame, ways[0])
             if cloned.pid == 0:
                 return cloned
@@ -195,7 +194,7 @@ class Builder:
         try:
             if frame.entered:
                 clone.enter(keeper.pidfd, frame.entered)
-            clone.enter(keeper.pidfd, _NEWPID)
+            clone.enter(keeper.pidfd, NEWPID)
         except OSError as error:
             raise CellError("namespaces", error) from None
         try:
@@ -213,7 +212,7 @@ class Builder:
     def _go_home(self, frame: Frame) -> None:
         """Have children of the next launch born outside again; a helper will have none."""
         if not frame.entered:
-            clone.enter(self._home, _NEWPID)
+            clone.enter(self._home, NEWPID)
 
 
 def _behind(gate: tuple[int, int] | None) -> int:
@@ -254,7 +253,7 @@ def settle(isolation: dict[str, Any], frame: Frame, steps: Steps) -> None:
     if isolation["cgroup"]:
         steps.now = "namespaces"
         # Only now, from within the cgroup that is to be its root.
-        clone.unshare(_NEWCGROUP)
+        clone.unshare(NEWCGROUP)
     if isolation["hostname"] is not None:
         steps.now = "hostname"
         socket.sethostname(isolation["hostname"])
@@ -279,7 +278,7 @@ def move_in(isolation: dict[str, Any], frame: Frame, steps: Steps) -> None:
         ready = b""
     if not ready:
         os._exit(_FAILED)
-    flags = isolation["flags"] & ~(_NEWPID | frame.entered) | (_NEWCGROUP if isolation["cgroup"] else 0)
+    flags = isolation["flags"] & ~(NEWPID | frame.entered) | (NEWCGROUP if isolation["cgroup"] else 0)
     if flags:
         clone.enter(frame.keeper, flags)
     talk.send(b"in")

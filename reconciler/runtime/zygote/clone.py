@@ -13,6 +13,13 @@ import os
 from .lean import signal  # noqa: TID251
 
 __all__ = [
+    "NEWCGROUP",
+    "NEWIPC",
+    "NEWNET",
+    "NEWNS",
+    "NEWPID",
+    "NEWUSER",
+    "NEWUTS",
     "Cloned",
     "Cloner",
     "adopt_orphans",
@@ -27,6 +34,10 @@ __all__ = [
     "set_name",
     "unshare",
 ]
+
+NEWNS, NEWCGROUP, NEWUTS, NEWIPC = 0x0002_0000, 0x0200_0000, 0x0400_0000, 0x0800_0000
+NEWUSER, NEWPID, NEWNET = 0x1000_0000, 0x2000_0000, 0x4000_0000
+"""The flags of clone(2) for each kind of namespace."""
 
 _CLONE_PARENT = 0x0000_8000
 _CLONE_PIDFD = 0x0000_1000

@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 __all__ = ["Entered", "enter", "stay_outside", "take_terminal"]
 
 _NAMESPACES = {
-    "user": 0x1000_0000,
-    "mnt": 0x0002_0000,
-    "cgroup": 0x0200_0000,
-    "uts": 0x0400_0000,
-    "ipc": 0x0800_0000,
-    "net": 0x4000_0000,
-    "pid": 0x2000_0000,
+    "user": clone.NEWUSER,
+    "mnt": clone.NEWNS,
+    "cgroup": clone.NEWCGROUP,
+    "uts": clone.NEWUTS,
+    "ipc": clone.NEWIPC,
+    "net": clone.NEWNET,
+    "pid": clone.NEWPID,
 }
 
 

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["go_online", "mind"]
 
-_NEWUSER, _NEWNET = 0x1000_0000, 0x4000_0000
 _PATIENCE = 5.0
 """Seconds until there has to be a route; the vassal waits a little longer."""
 _GRACE = 2.0
@@ -146,7 +145,7 @@ def _begin(isolation: dict[str, Any], spaces: list[int], nofile: tuple[int, int]
     """Start the program; this process is in the vassal's network from then on, for the program to find it there."""
     network = isolation["network"]
     user, net = spaces
-    clone.enter(user, _NEWUSER)
+    clone.enter(user, clone.NEWUSER)
     if isolation["ids"] is not None:
         become_with_all_rights(*isolation["ids"])
     os.chdir("/")
@@ -165,7 +164,7 @@ def _begin(isolation: dict[str, Any], spaces: list[int], nofile: tuple[int, int]
     os.close(gate)
     os.close(into)
     program = _Program(pid, output)
-    clone.enter(net, _NEWNET)
+    clone.enter(net, clone.NEWNET)
     # Ports below 1024 are nobody else's in there. Where /proc/sys can't be written to, the vassal has to use others.
     with TOLERANT:
         kernel.put(_PORTS_FROM, "0")

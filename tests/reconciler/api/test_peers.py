@@ -10,7 +10,7 @@ import pytest
 from emperorctl.models.errors import UserError
 from emperorctl.reconciler.api import peers
 from emperorctl.reconciler.api.listener import Listener, control_place
-from emperorctl.reconciler.api.peers import EVERYTHING, Admission, Peer, Reach, group_id, peer_of
+from emperorctl.reconciler.api.peers import EVERYTHING, Admission, Peer, Reach, peer_of
 from emperorctl.reconciler.runtime.overflow import Overflow
 
 MASTERS = frozenset({0, 500})
@@ -63,15 +63,6 @@ def test_who_has_more_groups_than_can_be_told_has_none_of_them(monkeypatch: pyte
     ours, theirs = socket.socketpair()
     with ours, theirs:
         assert peer_of(ours) == Peer(os.getpid(), os.geteuid(), os.getegid())
-
-
-def test_groups_by_name_and_by_number() -> None:
-    assert group_id("root") == 0
-    assert group_id("4711") == 4711
-    with pytest.raises(UserError, match=r'there is no group "no-such\\x1bgroup"'):
-        group_id("no-such\x1bgroup")
-    with pytest.raises(UserError, match="there is no group"):
-        group_id("4294967295")
 
 
 @pytest.mark.parametrize(

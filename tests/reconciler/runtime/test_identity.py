@@ -8,7 +8,8 @@ import threading
 
 import pytest
 
-from emperorctl.reconciler.runtime.identity import Identities, Identity, IdentityError, look_up, parse_id
+from emperorctl.models.errors import UserError
+from emperorctl.reconciler.runtime.identity import Identities, Identity, IdentityError, group_id, look_up, parse_id
 
 
 @pytest.mark.parametrize(("text", "number"), [("1", 1), ("1000", 1000), ("2147483647", 2**31 - 1), ("web", None)])
@@ -139,3 +140,12 @@ def test_a_number_has_the_groups_of_its_user_only_where_they_are_asked_for() -> 
     assert look_up(str(user.pw_uid), "7").groups == ()
     assert look_up(str(user.pw_uid), "7", True).groups == tuple(os.getgrouplist(user.pw_name, 7))
     assert look_up("54321", "7", True).groups == ()
+
+
+def test_groups_by_name_and_by_number() -> None:
+    assert group_id("root", "--socket-group") == 0
+    assert group_id("4711", "--socket-group") == 4711
+    with pytest.raises(UserError, match=r'there is no group "no-such\\x1bgroup"'):
+        group_id("no-such\x1bgroup", "--socket-group")
+    with pytest.raises(UserError, match="there is no group"):
+        group_id("4294967295", "--socket-group")
