@@ -15,7 +15,7 @@ import typer
 
 from emperorctl.cli.formats import write_json, write_yaml
 from emperorctl.cli.options import SETTINGS, SimpleOutput
-from emperorctl.cli.paths import default_socket, default_state_dir
+from emperorctl.cli.paths import places
 from emperorctl.cli.run import Files, Sources
 from emperorctl.cli.settings_command import add_command, given_options
 from emperorctl.cli.term import cell, colour_wanted, paint
@@ -79,15 +79,13 @@ def _needs(loaded: Loaded, words: Sequence[str]) -> Needs:
     from emperorctl.reconciler.runtime.checks import Needs
 
     told = loaded.settings
-    socket = os.path.abspath(told.socket or default_socket())
-    state = os.path.abspath(told.state_dir or default_state_dir(socket))
-    logs = os.path.abspath(told.log_dir) if told.log_dir else os.path.join(state, "logs")
+    socket, state, logs = places(told)
     names = [name for source in told.emperor for name in _listed(source)]
     uwsgi = [name for name in names if os.path.splitext(name)[1] in EXTENSIONS and not _is_native(name)]
-    places = [word for word in (*words, *told.emperor) if os.path.exists(_path(word))]
+    paths = [_path(word) for word in (*words, *told.emperor)]
     return Needs(
         directories={"socket": os.path.dirname(socket), "state": state, "log": logs},
-        files=tuple(dict.fromkeys(os.path.abspath(_path(word)) for word in places)),
+        files=tuple(dict.fromkeys(os.path.abspath(path) for path in paths if os.path.exists(path))),
         vassals=len(names),
         uwsgi=len(uwsgi),
         binary=told.binary_path,
@@ -98,8 +96,9 @@ def _needs(loaded: Loaded, words: Sequence[str]) -> Needs:
 
 
 def _path(source: str) -> str:
-    scheme, separator, rest = source.partition("://")
-    return rest if separator and scheme in ("dir", "glob") else source
+    from emperorctl.monitors.registry import split_source
+
+    return split_source(source).path
 
 
 def _listed(source: str) -> list[str]:

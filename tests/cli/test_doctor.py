@@ -74,3 +74,10 @@ def test_what_settings_need(tmp_path: Path) -> None:
         uwsgi=2,
         binary="/opt/uwsgi",
     )
+
+
+def test_a_source_with_settings_is_looked_into(tmp_path: Path) -> None:
+    (tmp_path / "a.ini").write_text("[uwsgi]\n")
+    told = Settings(emperor=(f"glob,cwd=/srv://{tmp_path}/*.ini", f"dir,cwd=/srv://{tmp_path}"), state_dir="/var/lib/x")
+    needs = doctor._needs(Loaded(told, {}, ()), [])
+    assert (needs.files, needs.vassals, needs.uwsgi) == ((str(tmp_path),), 2, 2)
